@@ -1,0 +1,312 @@
+/* overlay.h: the public C API.
+ *
+ * Lives here: numbers, structs, prototypes.  Must not: bodies, macros that are
+ * not plain numbers, includes beyond <stdint.h> and <stddef.h>; cffi reads
+ * this file as it is.
+ *
+ * Guarantees of every function: it reads only the bytes it is given, writes
+ * only where its comment says, allocates nothing, makes no system call, keeps
+ * no global, and ends in time bounded by its input.  A refused row or packet
+ * keeps its bytes.
+ */
+#ifndef OVERLAY_H
+#define OVERLAY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Why a row was refused; texts from ov_status_text(). */
+enum ov_status {
+    OV_OK,
+    OV_BAD_ROW,
+    OV_NO_HEADROOM,
+    OV_NO_ROOM,
+    OV_FRAME_TOO_SHORT,
+    OV_FRAME_TOO_LONG,
+    OV_FRAME_TAGGED,
+    OV_FRAME_CUT,
+    OV_MTU_EXCEEDED,
+    OV_LINK_TYPE,
+    OV_ETHERNET_TRUNCATED,
+    OV_NOT_IP,
+    OV_IP_TRUNCATED,
+    OV_IP_VERSION,
+    OV_IP_HEADER_LENGTH,
+    OV_IP_LENGTH,
+    OV_IP_CHECKSUM,
+    OV_IP_FRAGMENT,
+    OV_IP_EXTENSION,
+    OV_UNKNOWN_PROTOCOL,
+    OV_UDP_TRUNCATED,
+    OV_UDP_LENGTH,
+    OV_UDP_CHECKSUM,
+    OV_UDP_ZERO_CHECKSUM,
+    OV_HEADER_TRUNCATED,
+    OV_VXLAN_NO_VNI,
+    OV_VXLAN_RESERVED,
+    OV_GRE_VERSION,
+    OV_GRE_ROUTING,
+    OV_GRE_PROTOCOL,
+    OV_GRE_NO_KEY,
+    OV_GRE_CHECKSUM_PRESENT,
+    OV_GRE_SEQUENCE_PRESENT,
+    OV_GRE_RESERVED,
+    OV_GRE_CHECKSUM,
+    OV_NVGRE_VSID,
+    OV_TCP_TRUNCATED,
+    OV_TCP_CHECKSUM,
+    OV_STT_DATA_OFFSET,
+    OV_STT_EMPTY,
+    OV_STT_LENGTH,
+    OV_STT_BOUNDS,
+    OV_STT_INCOMPLETE,
+    OV_STT_DUPLICATE,
+    OV_STT_OVERLAP,
+    OV_STT_VERSION,
+    OV_STT_FLAGS,
+    OV_STT_L4_OFFSET,
+    OV_STT_L4_HEADER,
+    OV_STT_OFFLOAD,
+    OV_UNKNOWN_KEY,
+    OV_INNER_TOO_SHORT,
+    OV_INNER_TAGGED,
+    OV_ECN_CONGESTION,
+    OV_STATUS_COUNT
+};
+
+enum ov_protocol { OV_NONE, OV_VXLAN, OV_NVGRE, OV_STT, OV_PROTOCOL_COUNT };
+enum ov_link { OV_ETHERNET, OV_RAW_IP, OV_OTHER_LINK };
+enum ov_inner_vlan { OV_VLAN_KEEP, OV_VLAN_STRIP, OV_VLAN_REJECT };
+enum ov_base { OV_RFC, OV_STRICT, OV_LENIENT };
+enum ov_zero6 { OV_ZERO6_REFUSE, OV_ZERO6_ACCEPT, OV_ZERO6_PAIRS };
+enum ov_inner_checksum { OV_CSUM_UNKNOWN, OV_CSUM_VERIFIED, OV_CSUM_PARTIAL };
+
+/* What a tunnel is asked to be.  -1 in a signed field: by policy. */
+struct ov_config {
+    uint64_t key;  /* VNI, VSID or Context ID */
+    uint64_t seed; /* of the flow hash */
+    uint8_t local[16];
+    uint8_t remote[16]; /* IPv4 addresses in the first four bytes */
+    uint8_t local_mac[6];
+    uint8_t remote_mac[6];
+    int32_t outer_tci;  /* of an outer 802.1Q tag, or -1 */
+    int32_t ip_id;      /* or -1: 0 with DF, a counter without */
+    int32_t flow_label; /* or -1: from the flow hash */
+    int32_t dscp;       /* or -1: inherited */
+    int32_t gbp;        /* VXLAN: group policy id, or -1 */
+    int32_t flow_id;    /* NVGRE: or -1: from the flow hash */
+    int64_t frame_id;   /* STT: or -1: a counter */
+    uint16_t port_low;  /* source port, both ends included */
+    uint16_t port_high;
+    uint16_t port;     /* VXLAN: UDP destination port */
+    uint16_t mss;      /* STT */
+    uint8_t protocol;  /* enum ov_protocol */
+    uint8_t family;    /* 4 or 6 */
+    uint8_t ttl;
+    uint8_t df;
+    uint8_t ecn_copy;   /* 1: outer ECN from the inner one, 0: Not-ECT */
+    uint8_t inner_vlan; /* enum ov_inner_vlan */
+    uint8_t checksum;   /* VXLAN: outer UDP checksum on */
+    uint8_t gbp_flags;  /* VXLAN: 0x40 don't learn, 0x08 applied */
+    uint8_t inner_checksum; /* STT: enum ov_inner_checksum */
+    uint8_t zero[7];
+};
+
+/* A tunnel ready for packets.  Filled by ov_tunnel_init; read-only after that
+ * and then free to share between threads. */
+struct ov_tunnel {
+    struct ov_config config;
+    uint8_t header[128];     /* the outer headers, patched per packet */
+    uint32_t header_length;
+    uint32_t l3;             /* offset of the outer IP header */
+    uint32_t l4;             /* offset of what follows it */
+    uint32_t ip_sum;         /* of the IPv4 header: TOS, length, ID, checksum zero */
+    uint32_t pseudo_sum;     /* of the addresses and the protocol */
+    uint32_t shim_sum;       /* of the fixed part of the checksummed headers */
+    uint32_t port_count;
+    uint32_t zero;
+};
+
+/* What decap accepts. */
+struct ov_policy {
+    const uint64_t *keys; /* sorted keys that exist, or NULL for all */
+    uint64_t key_count;
+    const uint8_t *pairs; /* sorted 32-byte (destination, source) for OV_ZERO6_PAIRS */
+    uint64_t pair_count;
+    uint32_t protocols;  /* bit 1 << enum ov_protocol */
+    uint16_t vxlan_port;
+    uint8_t base;        /* enum ov_base */
+    uint8_t gbp;
+    uint8_t inner_vlan;  /* enum ov_inner_vlan */
+    uint8_t ecn;         /* 1: RFC 6040, 0: ignore */
+    uint8_t uniform;     /* 1: inner DSCP from the outer one */
+    uint8_t verify;      /* 1: verify UDP and TCP checksums */
+    uint8_t zero6;       /* enum ov_zero6 */
+    uint8_t drop_reserved_vsid;
+    uint8_t zero[2];
+};
+
+/* Rows of bytes in one array, and a column for every fact. */
+struct ov_batch {
+    uint8_t *data;
+    uint64_t size;     /* bytes of data */
+    uint64_t capacity; /* rows that the columns hold */
+    uint64_t count;    /* rows in use */
+    uint64_t used;     /* bytes of data in use, in the 1:N functions' output */
+    uint64_t gap;      /* bytes that they leave before each packet */
+    uint64_t *base;    /* first byte that the row may use */
+    uint64_t *offset;  /* first byte of the frame or packet */
+    uint64_t *key;
+    uint32_t *length;  /* bytes that are here */
+    uint32_t *wire;    /* bytes on the wire, >= length */
+    uint32_t *origin;  /* row of the input batch */
+    uint16_t *mss;
+    uint8_t *status;   /* enum ov_status */
+    uint8_t *protocol; /* enum ov_protocol */
+    uint8_t *link;     /* enum ov_link */
+};
+
+/* One packet, decapsulated: where its frame lies and what is to be mended in it. */
+struct ov_decap {
+    uint64_t key;
+    uint32_t offset;  /* of the inner frame in the packet */
+    uint32_t length;  /* its bytes that are here, before mending */
+    uint32_t wire;    /* its bytes on the wire, before mending */
+    uint32_t l4;      /* inner L4 header whose checksum is to be completed, or 0 */
+    uint32_t l4_end;  /* end of that datagram in the frame */
+    uint16_t mss;
+    uint16_t tci;       /* of the tag to insert, where insert is 4 */
+    uint8_t insert;     /* 4: an 802.1Q tag is put in front of the EtherType */
+    uint8_t remove;     /* bytes of tags that are taken out, 0, 4 or 8 */
+    uint8_t tos_at;     /* offset in the frame of the IP header to re-mark, or 0 */
+    uint8_t tos;        /* its new TOS or traffic class */
+    uint8_t status;     /* enum ov_status */
+    uint8_t protocol;   /* enum ov_protocol */
+    uint8_t checksum;   /* STT: enum ov_inner_checksum as received */
+    uint8_t l4_tcp;     /* 1 TCP, 0 UDP, for l4 */
+};
+
+/* An STT segment, checked but not reassembled. */
+struct ov_segment {
+    uint8_t addresses[32]; /* destination, source; IPv4 as in ov_config */
+    uint32_t frame_id;
+    uint32_t payload;      /* offset of its payload in the packet */
+    uint16_t length;       /* bytes of payload */
+    uint16_t frame_length;
+    uint16_t frame_offset;
+    uint16_t port;         /* source port */
+    uint8_t family;
+    uint8_t tos;
+    uint8_t status;
+    uint8_t zero[5];
+};
+
+/* ---- numbers ------------------------------------------------------------ */
+
+const char *ov_status_name(int status);
+const char *ov_status_text(int status);
+/* The name of the checksum routine that this machine runs. */
+const char *ov_checksum_name(void);
+/* The RFC 1071 checksum (the complement of the sum) of length bytes. */
+uint16_t ov_checksum(const uint8_t *data, size_t length);
+/* The same by the routine of this name; 0x10000 where the machine has it not. */
+uint32_t ov_checksum_by(const char *name, const uint8_t *data, size_t length);
+/* The flow hash of an inner frame: see docs, "Flow hash". */
+uint64_t ov_flow_hash(const uint8_t *frame, size_t length, uint64_t seed);
+
+/* ---- one frame ---------------------------------------------------------- */
+
+/* Build a tunnel.  0, or -1 when a field is out of its range. */
+int ov_tunnel_init(struct ov_tunnel *tunnel, const struct ov_config *config);
+
+/* Write the packet that carries frame to out, which has room for
+ * length + tunnel->header_length bytes.  Returns its length, or -status. */
+int64_t ov_encap(const struct ov_tunnel *tunnel, const uint8_t *frame, size_t length,
+                 uint64_t sequence, uint8_t *out);
+
+/* Look at a packet of length bytes, wire of them on the wire; write nothing but *d. */
+void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t length, size_t wire,
+              int link, struct ov_decap *d);
+/* The length of the frame that ov_decap_write makes of it. */
+size_t ov_decap_length(const struct ov_decap *d);
+/* Write the mended frame to out, which has room for it. */
+void ov_decap_write(const struct ov_decap *d, const uint8_t *packet, uint8_t *out);
+
+/* The tunnel that would rebuild the outer headers of a packet that decap
+ * took; header is all before its inner frame.  0, or -1. */
+int ov_describe(const uint8_t *header, size_t length, int link, uint32_t protocol,
+                struct ov_config *config);
+
+/* ---- batches ------------------------------------------------------------ */
+
+/* Encap rows in place.  Returns the rows done. */
+size_t ov_encap_batch(const struct ov_tunnel *tunnel, struct ov_batch *batch, uint64_t sequence);
+/* The same, row i through tunnels[index[i]]; index[i] < tunnel_count, or BAD_ROW. */
+size_t ov_encap_many(const struct ov_tunnel *const *tunnels, size_t tunnel_count,
+                     const uint32_t *index, struct ov_batch *batch, uint64_t sequence);
+/* Encap rows of in to new rows of out, packed; mtu 0 is no limit.  A row for
+ * which out has no room gets OV_NO_ROOM, and may be done again after.
+ * Returns the packets written. */
+size_t ov_encap_into(const struct ov_tunnel *tunnel, struct ov_batch *in, struct ov_batch *out,
+                     uint32_t mtu, uint64_t sequence);
+/* Decap rows in place.  Returns the rows done. */
+size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch);
+
+/* ---- STT reassembly ------------------------------------------------------ */
+
+struct ov_reassembly_stats {
+    uint64_t segments;   /* pushed */
+    uint64_t frames;     /* delivered */
+    uint64_t duplicates; /* segments */
+    uint64_t overlaps;   /* segments */
+    uint64_t refused;    /* segments and whole frames that decap refuses */
+    uint64_t timed_out;  /* frames */
+    uint64_t evicted;    /* frames */
+    uint64_t pending;    /* frames waiting now */
+    uint64_t memory;     /* bytes of pages in use now */
+};
+
+struct ov_reassembler; /* lives in the caller's memory */
+
+/* Bytes that a reassembler with this budget needs; 0 if below 65536. */
+size_t ov_reassembler_size(uint64_t memory);
+/* Make one in at, aligned to 64 bytes and of that size.  timeout in ns. */
+struct ov_reassembler *ov_reassembler_init(void *at, uint64_t memory, uint64_t timeout,
+                                           uint64_t seed);
+void ov_reassembler_stats(const struct ov_reassembler *r, struct ov_reassembly_stats *stats);
+/* Forget frames whose first segment came timeout or more before now (ns). */
+size_t ov_reassembler_expire(struct ov_reassembler *r, uint64_t now);
+/* Take one packet.  OV_OK: a frame is whole, *d describes it (offset 0 of the
+ * frame that ov_reassembler_frame gives) until the next push.
+ * OV_STT_INCOMPLETE: held.  Anything else: refused. */
+int ov_reassembler_push(struct ov_reassembler *r, const struct ov_policy *policy,
+                        const uint8_t *packet, size_t length, size_t wire, int link, uint64_t now,
+                        struct ov_decap *d);
+/* The STT frame that push completed, and the outer headers of its segment at
+ * offset 0, all before the inner frame. */
+const uint8_t *ov_reassembler_frame(const struct ov_reassembler *r);
+const uint8_t *ov_reassembler_header(const struct ov_reassembler *r, size_t *length);
+/* Take the rows of in; append whole frames to out.  Returns the frames.
+ * Rows get OV_OK (completed a frame), OV_STT_INCOMPLETE (held), or why not. */
+size_t ov_reassembler_batch(struct ov_reassembler *r, const struct ov_policy *policy,
+                            struct ov_batch *in, struct ov_batch *out, uint64_t now);
+
+/* ---- inner TCP segmentation ---------------------------------------------- */
+
+/* How many packets frame is cut into at this MSS; 1 where it cannot be cut. */
+size_t ov_tcp_segments(const uint8_t *frame, size_t length, uint32_t mss);
+/* Write packet number i of them to out (room for length bytes); its length. */
+size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t i, uint8_t *out);
+
+/* ---- pcap records -------------------------------------------------------- */
+
+/* Index the records of a classic pcap file from position at: one row of batch
+ * a packet, its timestamp (seconds << 32 | fraction) in stamps.  Stops at the
+ * end of the data, of the rows, or at a record that does not fit; returns the
+ * position of the first record not taken.  swapped: of the other byte order. */
+uint64_t ov_pcap_scan(struct ov_batch *batch, uint64_t at, int swapped, uint64_t *stamps);
+/* Write a record header (native order) into the 16 bytes before each row of
+ * out; row i takes stamps[origin[i]]. */
+void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps);
+
+#endif

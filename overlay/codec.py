@@ -1,0 +1,337 @@
+"""Codec: the one interface to every backend, and the values it returns.
+
+A backend is a module of functions with one :class:`Codec` behind them.  What
+lives here: signatures, results, the caller's checks that every backend shares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .batch import Batch
+from .batch import _bytes as byte_view
+from .errors import ConfigError, DecapError, EncapError, MTUExceeded, Status
+from .profile import Profile
+from .tunnel import Tunnel, integer
+
+if TYPE_CHECKING:
+    import array
+    import mmap
+
+__all__ = ["Codec", "Decapsulated", "Encoder", "Reassembler", "ReassemblyStats", "byte_view"]
+
+Buffer: TypeAlias = (
+    "bytes | bytearray | memoryview | mmap.mmap | array.array[Any] | npt.NDArray[Any]"
+)
+
+
+class Encoder(Protocol):
+    """One tunnel's fast path."""
+
+    encap: Callable[[Buffer], bytes]
+    encap_many: Callable[[Iterable[Buffer]], list[bytes]]
+
+
+class Decapsulated:
+    """What :func:`overlay.decap` gives.
+
+    ``frame``: the inner Ethernet frame, bytes.  ``key``: its VNI, VSID or
+    Context ID.  ``protocol``: the protocol's name.  ``header``: the outer
+    headers as they came.  ``mss``: of an STT frame that asks to be cut into
+    packets of this much L4 payload, else 0.  ``wire_length``: the frame's
+    length on the wire, above ``len(frame)`` where a capture cut it.
+    """
+
+    __slots__ = (
+        "_codec", "_tunnel", "frame", "header", "key", "link", "mss", "protocol", "wire_length",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        codec: Codec,
+        frame: bytes,
+        key: int,
+        protocol: str,
+        header: bytes,
+        link: int = 0,
+        mss: int = 0,
+        wire_length: int | None = None,
+    ) -> None:
+        self._codec = codec
+        self._tunnel: Tunnel | None = None
+        self.frame = frame
+        self.key = key
+        self.protocol = protocol
+        self.header = header
+        self.link = link
+        self.mss = mss
+        self.wire_length = len(frame) if wire_length is None else wire_length
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """The tunnel whose ``encap(frame)`` rebuilds the outer headers."""
+        if self._tunnel is None:
+            self._tunnel = self._codec.describe(self.header, self.protocol, link=self.link)
+        return self._tunnel
+
+    def segments(self) -> list[bytes]:
+        """The frame cut by its MSS into packets with finished checksums; itself if 0."""
+        return self._codec.segments(self.frame, self.mss) if self.mss else [self.frame]
+
+    def _values(self) -> tuple[object, ...]:
+        return (
+            self.frame, self.key, self.protocol, self.header, self.link, self.mss, self.wire_length
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Decapsulated):
+            return self._values() == other._values()
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"<Decapsulated {self.protocol} key={self.key:#x} frame of {len(self.frame)} bytes>"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReassemblyStats:
+    """Counts of an :class:`SttReassembler`; all since it was made, but the last two.
+
+    ``segments`` pushed; ``frames`` delivered; ``duplicates`` and ``overlaps``,
+    segments dropped for bytes that were there; ``refused``, segments and whole
+    frames that decap refuses; ``timed_out`` and ``evicted``, unfinished frames
+    given up; ``pending``, frames waiting now; ``memory``, bytes in use now.
+    """
+
+    segments: int = 0
+    frames: int = 0
+    duplicates: int = 0
+    overlaps: int = 0
+    refused: int = 0
+    timed_out: int = 0
+    evicted: int = 0
+    pending: int = 0
+    memory: int = 0
+
+
+class Reassembler(ABC):
+    """STT reassembly with a bounded memory and an explicit clock (draft-davie-stt-08, 3.2).
+
+    :param timeout: seconds from a frame's first segment until it is given up.
+    :param memory: bytes of payload held at most, in pages of 2048; the oldest
+        frames are evicted first.  At least 65536.
+    :param profile: a name or a :class:`~overlay.profile.Profile`.
+    :param options: fields of the profile to change.
+    """
+
+    def __init__(
+        self,
+        timeout: float = 30.0,
+        memory: int = 4 << 20,
+        *,
+        profile: str | Profile = "rfc",
+        **options: Any,
+    ) -> None:
+        if not isinstance(timeout, (int, float)) or not 0 < timeout < 2**32:
+            raise ConfigError("timeout", timeout, "seconds, above 0 and below 2**32")
+        self.timeout = float(timeout)
+        self.memory = integer("memory", memory, 65536, 2**40)
+        self.profile = Profile.of(profile, **options)
+
+    @abstractmethod
+    def push(self, packet: Buffer, now: float) -> Decapsulated | None:
+        """Take one packet; the whole frame if it completes one, else None.
+
+        ``now`` is in seconds of any clock that does not run backwards.
+        Duplicates and overlapping segments are counted and give None; a
+        packet that is wrong in itself raises
+        :class:`~overlay.errors.DecapError`.
+        """
+
+    @abstractmethod
+    def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
+        """Take every row; append whole frames to ``out``; returns their number.
+
+        A row's ``status`` becomes OK (it completed a frame),
+        ``STT_INCOMPLETE`` (held), or why it was refused.  ``out.origin``
+        holds the row that completed the frame.
+        """
+
+    @abstractmethod
+    def expire(self, now: float) -> int:
+        """Give up the frames whose time is over; returns how many."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> ReassemblyStats:
+        """The counts so far."""
+
+
+def nanoseconds(now: float) -> int:
+    """A time in seconds as the integer that both twins compare."""
+    if not isinstance(now, (int, float)) or not 0 <= now < 2**33:
+        raise ConfigError("now", now, "seconds, 0 or more")
+    return round(now * 1e9)
+
+
+class Codec(ABC):
+    """What a backend does.  Every ``frame`` and ``packet`` is a C-contiguous buffer."""
+
+    #: ``"native"``, ``"cffi"`` or ``"reference"``.
+    name: str
+    #: The backend's reassembler.
+    SttReassembler: type[Reassembler]
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sequence = random.getrandbits(32)
+
+    def take(self, packets: int = 1) -> int:
+        """The first of ``packets`` numbers for frame IDs and IP IDs, never given twice soon."""
+        with self._lock:
+            first = self._sequence
+            self._sequence = (first + packets) & (2**64 - 1)
+        return first
+
+    # -- primitives: what a backend writes ------------------------------------
+
+    @abstractmethod
+    def encoder(self, tunnel: Tunnel) -> Encoder:
+        """The tunnel's fast path."""
+
+    @abstractmethod
+    def encap(self, tunnel: Tunnel, frame: Buffer, *, sequence: int | None = None) -> bytes:
+        """One packet of one frame.  ``sequence`` pins what a counter would give."""
+
+    @abstractmethod
+    def decap(
+        self,
+        packet: Buffer,
+        profile: str | Profile = "rfc",
+        *,
+        link: int = 0,
+        wire_length: int | None = None,
+        **options: Any,
+    ) -> Decapsulated:
+        """One frame of one packet; raises :class:`DecapError`.
+
+        ``link``: 0 for Ethernet, 1 where the packet begins with IP.
+        ``wire_length``: of the packet, where a capture cut it.
+        """
+
+    @abstractmethod
+    def describe(self, header: bytes, protocol: str, *, link: int = 0) -> Tunnel:
+        """The tunnel that rebuilds these outer headers."""
+
+    @abstractmethod
+    def encap_batch(
+        self,
+        batch: Batch,
+        tunnels: Tunnel | Sequence[Tunnel],
+        index: npt.ArrayLike | None = None,
+        *,
+        sequence: int | None = None,
+    ) -> int:
+        """Encap in place; row i by ``tunnels[index[i]]``.  Returns the rows done."""
+
+    @abstractmethod
+    def encap_into(
+        self, batch: Batch, out: Batch, tunnel: Tunnel, mtu: int = 0, *, sequence: int | None = None
+    ) -> int:
+        """Encap into ``out``, packed; returns the packets written."""
+
+    @abstractmethod
+    def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
+        """Decap in place; returns the rows done."""
+
+    @abstractmethod
+    def segments(self, frame: Buffer, mss: int) -> list[bytes]:
+        """An inner TCP frame cut into packets of ``mss`` bytes of payload."""
+
+    @abstractmethod
+    def flow_hash(self, frame: Buffer, seed: int = 0) -> int:
+        """The 64-bit flow hash of a frame."""
+
+    @abstractmethod
+    def checksum(self, data: Buffer) -> int:
+        """The RFC 1071 checksum of ``data``."""
+
+    # -- built on them ---------------------------------------------------------
+
+    def encap_many(self, tunnel: Tunnel, frames: Iterable[Buffer]) -> list[bytes]:
+        """:meth:`encap` of each frame."""
+        return self.encoder(tunnel).encap_many(frames)
+
+    def decap_many(
+        self, packets: Iterable[Buffer], profile: str | Profile = "rfc", **options: Any
+    ) -> list[Decapsulated | DecapError]:
+        """:meth:`decap` of each packet, with the error in the refused places."""
+        resolved = Profile.of(profile, **options)
+        results: list[Decapsulated | DecapError] = []
+        for packet in packets:
+            try:
+                results.append(self.decap(packet, resolved))
+            except DecapError as error:
+                results.append(error)
+        return results
+
+    def packets(
+        self, tunnel: Tunnel, frame: Buffer, mtu: int = 1500, *, sequence: int | None = None
+    ) -> list[bytes]:
+        """The packets that carry ``frame``, none larger than ``mtu`` bytes of IP."""
+        floor = tunnel.overhead - 14 - (0 if tunnel.outer_vlan is None else 4)
+        mtu = integer("mtu", mtu, floor + 1, 65535)
+        view = byte_view(frame, "frame")
+        batch = Batch.from_frames([view], headroom=0)
+        # Every segment has at least one byte more than its headers.
+        most = view.nbytes // (mtu - floor) + 2 + view.nbytes // 256
+        size = view.nbytes + most * (tunnel.overhead + 64) + 128
+        out = Batch.packed(size, most)
+        self.encap_into(batch, out, tunnel, mtu, sequence=sequence)
+        raise_for_encap(int(batch.status[0]))
+        return out.to_list()
+
+
+def raise_for_encap(status: int) -> None:
+    """Raise what ``status`` means to the caller of a single-frame encap."""
+    if status == Status.MTU_EXCEEDED:
+        raise MTUExceeded
+    if status:
+        raise EncapError(status)
+
+
+def tunnel_rows(
+    batch: Batch, tunnels: Tunnel | Sequence[Tunnel], index: npt.ArrayLike | None
+) -> tuple[list[Tunnel], npt.NDArray[np.uint32] | None]:
+    """Check the many-tunnels form: every row has a tunnel.  Raises ConfigError."""
+    if not isinstance(batch, Batch):
+        raise TypeError(f"batch must be a Batch, not {type(batch).__name__}")
+    if isinstance(tunnels, Tunnel):
+        if index is not None:
+            raise ConfigError("index", "an array", "None with one tunnel")
+        return [tunnels], None
+    several = list(tunnels)
+    for tunnel in several:
+        if not isinstance(tunnel, Tunnel):
+            raise TypeError(f"tunnels must be Tunnels, not {type(tunnel).__name__}")
+    if index is None:
+        raise ConfigError("index", None, "one tunnel number a row")
+    rows = np.asarray(index)
+    if rows.dtype.kind not in "iu" and rows.size:
+        raise ConfigError("index", f"<{rows.dtype}>", "integers")
+    if rows.shape != (batch.count,):
+        raise ConfigError("index", f"<shape {rows.shape}>", f"shape ({batch.count},)")
+    if rows.size and (int(rows.min()) < 0 or int(rows.max()) >= len(several)):
+        bad = rows.max() if int(rows.max()) >= len(several) else rows.min()
+        raise ConfigError("index", int(bad), f"integers in 0..{len(several) - 1}")
+    return several, np.ascontiguousarray(rows, np.uint32)

@@ -1,0 +1,394 @@
+"""Tunnels: what to add to a frame, as frozen and validated values.
+
+A tunnel that exists is valid: every field is checked when it is built, and a
+bad one is a :class:`~overlay.errors.ConfigError` that names field, value and
+range.  What lives here: values and arithmetic.  What must not: any byte of a
+packet; those are the codecs' (:mod:`overlay.codec`), reached through
+:attr:`Tunnel.codec`, which :mod:`overlay._backend` sets once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from .address import ip_address, is_multicast, mac_address, multicast_mac
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .batch import Batch
+    from .codec import Buffer, Codec
+
+__all__ = ["NVGRE", "PROTOCOLS", "STT", "VXLAN", "Tunnel"]
+
+ENTROPY_PORTS = (49152, 65535)
+
+_MISSING: Any = None  # a value that __post_init__ derives from the other fields
+
+
+def integer(name: str, value: object, low: int, high: int) -> int:
+    """``value`` as an int within ``low..high``, or :class:`ConfigError`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ConfigError(name, value, f"an integer in {low}..{high}")
+    number: int = value.__index__()
+    if not low <= number <= high:
+        raise ConfigError(name, value, f"an integer in {low}..{high}")
+    return number
+
+
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``allowed``, or :class:`ConfigError`."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise ConfigError(name, value, "one of " + ", ".join(map(repr, allowed)))
+
+
+def boolean(name: str, value: object) -> bool:
+    """``value`` if it is a bool, or :class:`ConfigError`."""
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(name, value, "True or False")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tunnel:
+    """What every tunnel has: the outer Ethernet and IP headers and the entropy.
+
+    Not built itself; see :class:`VXLAN`, :class:`NVGRE` and :class:`STT`.
+
+    :param local: this VTEP's IP address, text or :mod:`ipaddress`.
+    :param remote: the other VTEP's, of the same family; a group is allowed.
+    :param local_mac: outer source MAC.
+    :param remote_mac: outer destination MAC; that of the group by default
+        where ``remote`` is one, else zero.
+    :param outer_vlan: VID of an outer 802.1Q tag, 0..4095, or None for no tag.
+    :param outer_pcp: its priority, 0..7.
+    :param outer_dei: its drop-eligible bit.
+    :param ttl: outer TTL or hop limit, 0..255; 64, or 1 where ``remote`` is a group.
+    :param dscp: outer DSCP, 0..63 (pipe model), or ``"inherit"`` to copy the
+        inner one (uniform model, RFC 2983).
+    :param ecn: ``"rfc6040"`` copies the inner ECN field (normal mode);
+        ``"compat"`` sends Not-ECT to peers that cannot propagate marks
+        (compatibility mode, RFC 6040 4.3); ``"zero"`` never marks.
+    :param df: the IPv4 Don't Fragment bit.
+    :param ip_id: the IPv4 identification, 0..65535; None sends 0 with ``df``
+        and a counter without it (RFC 6864).
+    :param flow_label: the IPv6 flow label, 0..0xFFFFF; None takes it from the
+        flow hash (RFC 6438).
+    :param source_port: the UDP or TCP source port: None for 49152..65535 by
+        the flow hash, a pair ``(low, high)`` for another range, or one number.
+    :param inner_vlan: ``"keep"`` keeps what the protocol can carry (VXLAN: the
+        tag in the frame; STT: in its header; NVGRE: nothing, RFC 7637 3.3);
+        ``"strip"`` removes up to two tags; ``"reject"`` refuses tagged frames.
+    :param seed: of the flow hash, 0..2**64-1.
+    """
+
+    #: The codec that packs and unpacks for every tunnel; set once by ``_backend``.
+    codec: ClassVar[Codec]
+    #: The protocol's name, as on the command line.
+    name: ClassVar[str] = ""
+    #: The protocol's number in ``Batch.protocol`` and in C.
+    number: ClassVar[int] = 0
+    #: Bytes that the protocol adds after the outer IP header.
+    _shim: ClassVar[int] = 0
+
+    local: str
+    remote: str
+    local_mac: str = "00:00:00:00:00:00"
+    remote_mac: str = _MISSING
+    outer_vlan: int | None = None
+    outer_pcp: int = 0
+    outer_dei: bool = False
+    ttl: int = _MISSING
+    dscp: int | Literal["inherit"] = 0
+    ecn: Literal["rfc6040", "compat", "zero"] = "rfc6040"
+    df: bool = True
+    ip_id: int | None = None
+    flow_label: int | None = None
+    source_port: int | tuple[int, int] | None = None
+    inner_vlan: Literal["keep", "strip", "reject"] = "keep"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self) is Tunnel:
+            raise TypeError("Tunnel is abstract: build a VXLAN, NVGRE or STT")
+        put = self._put
+        put("local", ip_address("local", self.local))
+        put("remote", ip_address("remote", self.remote))
+        if (":" in self.local) != (":" in self.remote):
+            raise ConfigError("remote", self.remote, f"an address of the family of {self.local}")
+        group = is_multicast(self.remote)
+        put("local_mac", mac_address("local_mac", self.local_mac))
+        if self.remote_mac is None:
+            put("remote_mac", multicast_mac(self.remote) if group else "00:00:00:00:00:00")
+        put("remote_mac", mac_address("remote_mac", self.remote_mac))
+        if self.outer_vlan is None:
+            if self.outer_pcp or self.outer_dei:
+                raise ConfigError("outer_vlan", None, "a VID, since outer_pcp or outer_dei is set")
+        else:
+            self._integer("outer_vlan", 0, 4095)
+        self._integer("outer_pcp", 0, 7)
+        boolean("outer_dei", self.outer_dei)
+        if self.ttl is None:
+            put("ttl", 1 if group else 64)
+        self._integer("ttl", 0, 255)
+        if self.dscp != "inherit":
+            self._integer("dscp", 0, 63, or_else=" or 'inherit'")
+        choice("ecn", self.ecn, ("rfc6040", "compat", "zero"))
+        boolean("df", self.df)
+        if self.ip_id is not None:
+            self._integer("ip_id", 0, 0xFFFF)
+        if self.flow_label is not None:
+            self._integer("flow_label", 0, 0xFFFFF)
+        self._check_source_port()
+        choice("inner_vlan", self.inner_vlan, ("keep", "strip", "reject"))
+        self._integer("seed", 0, 2**64 - 1)
+
+    def _put(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _integer(self, name: str, low: int, high: int, or_else: str = "") -> None:
+        try:
+            self._put(name, integer(name, getattr(self, name), low, high))
+        except ConfigError as error:
+            raise ConfigError(name, error.value, error.expected + or_else) from None
+
+    def _check_source_port(self) -> None:
+        if self.source_port is None:
+            return
+        if isinstance(self.source_port, (tuple, list)):
+            if len(self.source_port) != 2:
+                raise ConfigError("source_port", self.source_port, "a pair (low, high)")
+            low = integer("source_port", self.source_port[0], 0, 65535)
+            high = integer("source_port", self.source_port[1], 0, 65535)
+            if low > high:
+                raise ConfigError("source_port", self.source_port, "low <= high")
+            self._put("source_port", (low, high))
+        else:
+            self._integer("source_port", 0, 65535, or_else=", a pair (low, high) or None")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _rebuild, (type(self), values)
+
+    def __repr__(self) -> str:
+        """Only what differs from the defaults; ``eval`` of it gives the tunnel back."""
+        default = self._defaults()
+        shown = (
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)
+            if f.name in self._always_shown or getattr(self, f.name) != default[f.name]
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    _always_shown: ClassVar[tuple[str, ...]] = ("local", "remote")
+
+    def _defaults(self) -> dict[str, object]:
+        base = type(self)(
+            local=self.local,
+            remote=self.remote,
+            **{n: getattr(self, n) for n in self._always_shown if n not in ("local", "remote")},
+        )
+        return {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+
+    # -- arithmetic ---------------------------------------------------------
+
+    @property
+    def family(self) -> int:
+        """4 or 6: the IP version of the underlay."""
+        return 6 if ":" in self.local else 4
+
+    @property
+    def key(self) -> int:
+        """The VNI, the VSID or the Context ID."""
+        raise NotImplementedError  # pragma: no cover - every protocol has one
+
+    @property
+    def overhead(self) -> int:
+        """Bytes added to a frame that fits one packet, outer Ethernet included, FCS not."""
+        tag = 0 if self.outer_vlan is None else 4
+        return 14 + tag + (20 if self.family == 4 else 40) + self._shim
+
+    def inner_mtu(self, underlay_mtu: int, *, inner_tags: int = 0) -> int:
+        """The largest inner IP packet whose frame fits one underlay IP packet.
+
+        :param underlay_mtu: the underlay's IP MTU in bytes, at most 65535.
+        :param inner_tags: 802.1Q tags that the frames carry and that stay in
+            the payload, 0..2.
+
+        For STT this is the limit of one segment; longer frames are segmented.
+        """
+        tag = 0 if self.outer_vlan is None else 4
+        taken = self.overhead - tag + 4 * integer("inner_tags", inner_tags, 0, 2)
+        return integer("underlay_mtu", underlay_mtu, taken, 65535) - taken
+
+    # -- the codec's verbs ----------------------------------------------------
+
+    @cached_property
+    def encap(self) -> Callable[[Buffer], bytes]:
+        """``t.encap(frame) -> bytes``: the outer headers and the frame, as one packet.
+
+        ``frame`` is any C-contiguous buffer of bytes.  Raises
+        :class:`~overlay.errors.EncapError` for a frame that cannot be carried.
+        """
+        return self.codec.encoder(self).encap
+
+    @cached_property
+    def encap_many(self) -> Callable[[Iterable[Buffer]], list[bytes]]:
+        """``t.encap_many(frames) -> list of bytes``: as :attr:`encap`, in one crossing."""
+        return self.codec.encoder(self).encap_many
+
+    def packets(self, frame: Buffer, mtu: int = 1500) -> list[bytes]:
+        """The packets that carry ``frame`` over an underlay of this IP MTU.
+
+        STT gives one or more segments; the others one packet, or
+        :class:`~overlay.errors.MTUExceeded`.
+        """
+        return self.codec.packets(self, frame, mtu)
+
+    def encap_batch(self, batch: Batch) -> int:
+        """Encap every row in place, in its headroom; returns the rows done.
+
+        One call without the GIL.  Rows whose ``status`` is not OK are left
+        alone; a row that cannot be carried gets its ``status`` and keeps its
+        bytes.
+        """
+        return self.codec.encap_batch(batch, self)
+
+    def encap_into(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
+        """Encap every row into ``out``, packed; returns the packets written.
+
+        The copying and 1:N form: STT frames become segments of at most
+        ``mtu`` bytes of IP packet, others get ``MTU_EXCEEDED``; 0 is no
+        limit.  ``out.origin`` holds the row of ``batch`` that each packet
+        came from.
+        """
+        return self.codec.encap_into(batch, out, self, mtu)
+
+
+def _rebuild(cls: type[Tunnel], values: dict[str, Any]) -> Tunnel:
+    return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class VXLAN(Tunnel):
+    """VXLAN (RFC 7348), with the group-policy extension (draft-smith-vxlan-group-policy).
+
+    :param vni: the network, 0..0xFFFFFF.
+    :param port: UDP destination port, 0..65535.
+    :param checksum: whether to compute the outer UDP checksum; by default not
+        over IPv4 (RFC 7348 5) and always over IPv6 (RFC 8200 8.1).
+    :param gbp: group policy id, 0..65535, or None for plain VXLAN.
+    :param gbp_dont_learn: the D bit: the egress must not learn.
+    :param gbp_applied: the A bit: the policy has been applied.
+    """
+
+    name: ClassVar[str] = "vxlan"
+    number: ClassVar[int] = 1
+    _shim: ClassVar[int] = 8 + 8
+    _always_shown: ClassVar[tuple[str, ...]] = ("vni", "local", "remote")
+
+    vni: int
+    port: int = 4789
+    checksum: bool = _MISSING
+    gbp: int | None = None
+    gbp_dont_learn: bool = False
+    gbp_applied: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._integer("vni", 0, 0xFFFFFF)
+        self._integer("port", 0, 65535)
+        if self.checksum is None:
+            self._put("checksum", self.family == 6)
+        boolean("checksum", self.checksum)
+        boolean("gbp_dont_learn", self.gbp_dont_learn)
+        boolean("gbp_applied", self.gbp_applied)
+        if self.gbp is not None:
+            self._integer("gbp", 0, 0xFFFF)
+        elif self.gbp_dont_learn or self.gbp_applied:
+            raise ConfigError("gbp", None, "a policy id in 0..65535, since a GBP flag is set")
+
+    @property
+    def key(self) -> int:
+        return self.vni
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NVGRE(Tunnel):
+    """NVGRE (RFC 7637).
+
+    :param vsid: the network, 0x001000..0xFFFFFE (RFC 7637 3.4).
+    :param flow_id: the FlowID, 0..255; None takes it from the flow hash.
+    :param allow_reserved_vsid: lets ``vsid`` be any 24-bit number.
+    """
+
+    name: ClassVar[str] = "nvgre"
+    number: ClassVar[int] = 2
+    _shim: ClassVar[int] = 8
+    _always_shown: ClassVar[tuple[str, ...]] = ("vsid", "local", "remote", "allow_reserved_vsid")
+
+    vsid: int
+    flow_id: int | None = None
+    allow_reserved_vsid: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        boolean("allow_reserved_vsid", self.allow_reserved_vsid)
+        self._integer("vsid", 0, 0xFFFFFF)
+        if not self.allow_reserved_vsid and not 0x1000 <= self.vsid <= 0xFFFFFE:
+            raise ConfigError(
+                "vsid", self.vsid, "0x1000..0xFFFFFE, or any with allow_reserved_vsid=True"
+            )
+        if self.flow_id is not None:
+            self._integer("flow_id", 0, 255)
+
+    @property
+    def key(self) -> int:
+        return self.vsid
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class STT(Tunnel):
+    """STT, the Stateless Transport Tunneling Protocol (draft-davie-stt-08).
+
+    :param context_id: the network, 0..2**64-1.
+    :param inner_checksum: what the header says of the inner L4 checksum:
+        ``"unknown"``; ``"verified"`` (flag C); or ``"partial"`` (flag P), in
+        which case the field is left for the receiver to complete.
+    :param mss: with ``"partial"``, the L4 payload of the packets that the
+        receiver cuts a longer inner TCP packet into, 0..65535; 0 for no cut.
+    :param frame_id: the frame ID (the TCP acknowledgement field), 0..2**32-1;
+        None counts up from a random start.
+    """
+
+    name: ClassVar[str] = "stt"
+    number: ClassVar[int] = 3
+    _shim: ClassVar[int] = 20 + 18
+    _always_shown: ClassVar[tuple[str, ...]] = ("context_id", "local", "remote")
+
+    context_id: int
+    inner_checksum: Literal["unknown", "verified", "partial"] = "unknown"
+    mss: int = 0
+    frame_id: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._integer("context_id", 0, 2**64 - 1)
+        choice("inner_checksum", self.inner_checksum, ("unknown", "verified", "partial"))
+        self._integer("mss", 0, 65535)
+        if self.mss and self.inner_checksum != "partial":
+            raise ConfigError("mss", self.mss, "0 unless inner_checksum='partial'")
+        if self.frame_id is not None:
+            self._integer("frame_id", 0, 2**32 - 1)
+
+    @property
+    def key(self) -> int:
+        return self.context_id
+
+
+#: Every protocol's tunnel class by its name.
+PROTOCOLS: dict[str, type[Tunnel]] = {cls.name: cls for cls in (VXLAN, NVGRE, STT)}
