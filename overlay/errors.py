@@ -49,7 +49,7 @@ class Status(IntEnum):
     FRAME_TOO_SHORT = 4, "the frame is shorter than an Ethernet header (14 bytes)"
     FRAME_TOO_LONG = 5, "the frame does not fit the length fields of the outer headers"
     FRAME_TAGGED = 6, "the frame carries a VLAN tag that the tunnel refuses"
-    FRAME_CUT = 7, "the capture cut the frame, so its checksum cannot be made"
+    FRAME_CUT = 7, "the capture cut the frame: bytes that are needed are not here"
     MTU_EXCEEDED = 8, "the packet would be larger than the underlay's MTU"
     # Outer link layer and IP.
     LINK_TYPE = 9, "the packet is neither Ethernet nor raw IP"
