@@ -1,0 +1,117 @@
+# The verbs of this project.  Each sets up what it needs in .venv, and is quick
+# when run again.  PYTHON chooses the interpreter, ARGS goes to the tool.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+ARGS ?=
+FUZZ_SECONDS ?= 30
+FUZZ_RUNS ?= -1
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/stamp-run
+DEV := $(VENV)/stamp-dev
+EXTENSIONS := $(VENV)/stamp-extensions
+
+C_SOURCES := $(filter-out $(wildcard csrc/fuzz/*),$(wildcard csrc/*.c csrc/*/*.c))
+C_HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
+FUZZ := $(patsubst csrc/fuzz/%.c,%,$(wildcard csrc/fuzz/*.c))
+PYX := $(wildcard overlay/*.pyx overlay/*.pxd overlay/_cffi_build.py)
+PYTHON_SOURCES := overlay tests benchmarks setup.py docs/conf.py
+
+WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Wshadow -Werror
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+
+# Headers that .ci/venv unpacked, where the system has none.
+DEBIAN_INCLUDE := $(CURDIR)/$(VENV)/debian/usr/include
+export C_INCLUDE_PATH := $(subst $() ,:,$(wildcard $(DEBIAN_INCLUDE)/python3*) $(DEBIAN_INCLUDE))
+# A build that fails is an error where one is possible at all.
+REQUIRE = OVERLAY_REQUIRE_EXTENSIONS=$$(test -e $(VENV)/compiles && echo 1 || echo 0)
+INSTALL = $(REQUIRE) $(BIN)/python -m pip install -q --no-build-isolation -e
+
+.PHONY: help demo build test sanitize fuzz bench docs lint wheel clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: build ## every protocol on the sample capture, checked against the twin
+	@$(BIN)/overlay demo $(ARGS)
+
+build: $(EXTENSIONS) ## .venv with the package and its C core
+	@$(BIN)/python -c 'import overlay; print("backend:", overlay.backend)'
+
+test: $(DEV) build ## the whole suite, on every backend
+	$(BIN)/pytest -n 2 $(ARGS)
+
+sanitize: $(DEV) ## the suite and the fuzz corpus under ASan and UBSan
+	rm -rf build/sanitize
+	OVERLAY_REQUIRE_EXTENSIONS=1 CFLAGS="$(SANITIZE)" LDFLAGS="-fsanitize=address,undefined" \
+	    $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so):$$(cc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONPATH=build/sanitize/lib \
+	    $(BIN)/pytest -n 2 -m "not slow" $(ARGS)
+	$(MAKE) --no-print-directory fuzz FUZZ_RUNS=0
+
+fuzz: $(FUZZ:%=build/fuzz/%) ## libFuzzer on the C core: FUZZ_SECONDS or FUZZ_RUNS a target
+	@for target in $(FUZZ); do \
+	    echo "fuzz: $$target"; \
+	    mkdir -p build/fuzz/corpus/$$target csrc/fuzz/corpus/$$target; \
+	    build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) \
+	        -print_final_stats=1 -verbosity=0 $(ARGS) \
+	        build/fuzz/corpus/$$target csrc/fuzz/corpus/$$target; \
+	done
+
+build/fuzz/%: csrc/fuzz/%.c $(C_SOURCES) $(C_HEADERS)
+	@command -v clang >/dev/null || { echo "make fuzz needs clang and its libclang-rt"; exit 1; }
+	@mkdir -p $(@D)
+	clang -std=c11 $(SANITIZE) -fsanitize=fuzzer -Icsrc -o $@ $< $(C_SOURCES)
+
+bench: $(DEV) build ## the table of the README, then pytest-benchmark
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(DEV) build ## docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@echo "docs/_build/html/index.html"
+
+lint: $(DEV) build ## every checker, Python, Cython and C
+	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(if $(filter %.pyx,$(PYX)),$(BIN)/cython-lint $(filter %.pyx,$(PYX)))
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(FUZZ:%=csrc/fuzz/%.c)
+	for cc in gcc clang; do \
+	    command -v $$cc >/dev/null || continue; \
+	    for file in $(C_SOURCES); do $$cc $(WARNINGS) -Icsrc -c -o /dev/null $$file; done; \
+	done
+
+wheel: $(DEV) ## dist/*.tar.gz, and a wheel built from it
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	@ls -l dist
+
+clean: ## remove everything that the verbs made
+	rm -rf $(VENV) build dist docs/_build *.egg-info .benchmarks .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache overlay/*.so overlay/_native.c overlay/_cffi_*.c
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@PYTHON="$(PYTHON)" .ci/venv $(VENV)
+
+$(RUN): $(VENV)/bin/python pyproject.toml setup.py
+	@$(BIN)/python -m pip install -q "setuptools>=77" "cython>=3.0.10" "cffi>=1.16"
+	@$(INSTALL) .
+	@touch $@
+
+$(DEV): $(RUN)
+	@$(INSTALL) '.[dev]'
+	@touch $@
+
+$(EXTENSIONS): $(RUN) $(C_SOURCES) $(C_HEADERS) $(PYX)
+	@$(REQUIRE) $(BIN)/python setup.py -q build_ext --inplace
+	@touch $@

@@ -1,0 +1,44 @@
+"""Build only: the two extensions over the C core.  Everything else is in pyproject.toml.
+
+Every extension is optional: where none can be built (no compiler, no Python
+headers) the package installs all the same and runs on its pure-Python twin.
+OVERLAY_REQUIRE_EXTENSIONS=1 makes a failed build an error instead.
+"""
+
+import os
+from glob import glob
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = sorted(set(glob("csrc/**/*.c", recursive=True)) - set(glob("csrc/fuzz/*.c")))
+HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
+# No -march: a wheel runs on every machine of its architecture.
+FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden"]
+REQUIRED = os.environ.get("OVERLAY_REQUIRE_EXTENSIONS", "") not in ("", "0")
+
+
+class OptionalBuild(build_ext):
+    """Builds each extension, or says in one line why it is left out."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        for extension in self.extensions:
+            extension.optional = not REQUIRED
+
+
+native = Extension(
+    "overlay._native",
+    ["overlay/_native.pyx", *SOURCES],
+    include_dirs=["csrc"],
+    depends=HEADERS,
+    extra_compile_args=FLAGS,
+)
+bindings: dict[str, Any] = {}
+if os.path.exists("overlay/_native.pyx"):
+    bindings["ext_modules"] = [native]
+if os.path.exists("overlay/_cffi_build.py"):
+    bindings["cffi_modules"] = ["overlay/_cffi_build.py:ffi"]
+
+setup(cmdclass={"build_ext": OptionalBuild}, **bindings)
