@@ -26,9 +26,8 @@ PYTHON_SOURCES := overlay tests benchmarks setup.py docs/conf.py
 WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Wshadow -Werror
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-# Headers that .ci/venv unpacked, where the system has none.
-DEBIAN_INCLUDE := $(CURDIR)/$(VENV)/debian/usr/include
-export C_INCLUDE_PATH := $(subst $() ,:,$(wildcard $(DEBIAN_INCLUDE)/python3*) $(DEBIAN_INCLUDE))
+# Where .ci/venv found Python's headers, if the compiler would not.
+export C_INCLUDE_PATH = $(shell cat $(VENV)/compiles 2>/dev/null)
 # A build that fails is an error where one is possible at all.
 REQUIRE = OVERLAY_REQUIRE_EXTENSIONS=$$(test -e $(VENV)/compiles && echo 1 || echo 0)
 INSTALL = $(REQUIRE) $(BIN)/python -m pip install -q --no-build-isolation -e
