@@ -1,0 +1,46 @@
+"""The pure-Python twin: the whole codec, written beside the RFCs and never optimised.
+
+One file a subject, each with the same chapters: constants, header, build,
+parse, describe.  It shares nothing with the C core, so that the two prove
+each other.
+"""
+
+from __future__ import annotations
+
+from .codec import ReferenceCodec
+
+codec = ReferenceCodec()
+
+SttReassembler = codec.SttReassembler
+SttReassembler.codec = codec
+
+encap = codec.encap
+encap_many = codec.encap_many
+packets = codec.packets
+decap = codec.decap
+decap_many = codec.decap_many
+describe = codec.describe
+encap_batch = codec.encap_batch
+encap_into = codec.encap_into
+decap_batch = codec.decap_batch
+segments = codec.segments
+flow_hash = codec.flow_hash
+checksum = codec.checksum
+
+__all__ = [
+    "ReferenceCodec",
+    "SttReassembler",
+    "checksum",
+    "codec",
+    "decap",
+    "decap_batch",
+    "decap_many",
+    "describe",
+    "encap",
+    "encap_batch",
+    "encap_into",
+    "encap_many",
+    "flow_hash",
+    "packets",
+    "segments",
+]

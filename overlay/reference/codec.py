@@ -1,0 +1,160 @@
+"""ReferenceCodec: the twin behind the interface that every backend has.
+
+Converts buffers, batches and errors; what a packet is, :mod:`.tunnel` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from overlay.batch import Batch
+from overlay.codec import Buffer, Codec, Decapsulated, byte_view, tunnel_rows
+from overlay.errors import DecapError, EncapError, Status
+from overlay.profile import Profile
+from overlay.tunnel import Tunnel, integer
+
+from . import offload, rows
+from .checksum import checksum
+from .hash import flow_hash
+from .stt_segment import SttReassembler
+from .tunnel import decap, describe, encap
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["ReferenceCodec"]
+
+
+class _Encoder:
+    """A tunnel's verbs; fast elsewhere."""
+
+    def __init__(self, codec: ReferenceCodec, tunnel: Tunnel) -> None:
+        self.encap: Callable[[Buffer], bytes] = partial(codec.encap, tunnel)
+        self.encap_many: Callable[[Iterable[Buffer]], list[bytes]] = self._encap_many
+
+    def _encap_many(self, frames: Iterable[Buffer]) -> list[bytes]:
+        return [self.encap(frame) for frame in frames]
+
+
+class ReferenceCodec(Codec):
+    """The pure-Python twin.  See :class:`overlay.codec.Codec`."""
+
+    name = "reference"
+    SttReassembler = SttReassembler
+
+    # -- one frame ------------------------------------------------------------
+
+    def encoder(self, tunnel: Tunnel) -> _Encoder:
+        return _Encoder(self, tunnel)
+
+    def encap(self, tunnel: Tunnel, frame: Buffer, *, sequence: int | None = None) -> bytes:
+        data = bytes(byte_view(frame, "frame"))
+        sequence = self.take() if sequence is None else sequence
+        return encap(tunnel, data, len(data), sequence)[0]
+
+    def decap(
+        self,
+        packet: Buffer,
+        profile: str | Profile = "rfc",
+        *,
+        link: int = 0,
+        wire_length: int | None = None,
+        **options: Any,
+    ) -> Decapsulated:
+        chosen = Profile.of(profile, **options)
+        data = bytes(byte_view(packet, "packet"))
+        wire = len(data)
+        if wire_length is not None:
+            wire = integer("wire_length", wire_length, len(data), 2**32 - 1)
+        done = decap(data, wire, integer("link", link, 0, 255), chosen)
+        return Decapsulated(
+            self, done.frame, done.key, done.protocol, done.header, done.link, done.mss, done.wire
+        )
+
+    def describe(self, header: bytes, protocol: str, *, link: int = 0) -> Tunnel:
+        return describe(bytes(header), protocol, link)
+
+    # -- batches --------------------------------------------------------------
+
+    def encap_batch(
+        self,
+        batch: Batch,
+        tunnels: Tunnel | Sequence[Tunnel],
+        index: npt.ArrayLike | None = None,
+        *,
+        sequence: int | None = None,
+    ) -> int:
+        several, numbers = tunnel_rows(batch, tunnels, index)
+        first = self.take(batch.count) if sequence is None else sequence
+        done = 0
+        for row in rows.pending(batch):
+            tunnel = several[0 if numbers is None else int(numbers[row])]
+            try:
+                frame, wire, _ = rows.read(batch, row)
+                packet = encap(tunnel, frame, wire, first + row)[0]
+            except (EncapError, DecapError) as error:
+                batch.status[row] = error.status
+                continue
+            length = len(packet) + wire - len(frame)
+            if not rows.replace(batch, row, len(frame), packet, length, tunnel.key, tunnel.name):
+                batch.status[row] = Status.NO_HEADROOM
+                continue
+            done += 1
+        return done
+
+    def encap_into(
+        self, batch: Batch, out: Batch, tunnel: Tunnel, mtu: int = 0, *, sequence: int | None = None
+    ) -> int:
+        rows.check_pair(batch, out)
+        if mtu:
+            header = 20 if tunnel.family == 4 else 40
+            mtu = integer("mtu", mtu, header + tunnel._shim + 1, 65535)
+        number = self.take(out.capacity - out.count) if sequence is None else sequence
+        written = 0
+        for row in rows.pending(batch):
+            try:
+                frame, wire, _ = rows.read(batch, row)
+                packets = encap(tunnel, frame, wire, number + written, mtu)
+            except (EncapError, DecapError) as error:
+                batch.status[row] = error.status
+                continue
+            if not rows.fits(out, packets):
+                batch.status[row] = Status.NO_ROOM
+                continue
+            cut = wire - len(frame)
+            for packet in packets:
+                rows.append(out, packet, len(packet) + cut, row, tunnel.key, tunnel.name)
+            written += len(packets)
+        return written
+
+    def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
+        chosen = Profile.of(profile, **options)
+        if not isinstance(batch, Batch):
+            raise TypeError(f"batch must be a Batch, not {type(batch).__name__}")
+        done = 0
+        for row in rows.pending(batch):
+            try:
+                packet, wire, link = rows.read(batch, row)
+                found = decap(packet, wire, link, chosen)
+            except DecapError as error:
+                batch.status[row] = error.status
+                continue
+            rows.replace(batch, row, found.end, found.frame, found.wire, found.key, found.protocol)
+            batch.mss[row] = found.mss
+            done += 1
+        return done
+
+    # -- primitives -----------------------------------------------------------
+
+    def segments(self, frame: Buffer, mss: int) -> list[bytes]:
+        data = bytes(byte_view(frame, "frame"))
+        return offload.segments(data, integer("mss", mss, 0, 0xFFFF))
+
+    def flow_hash(self, frame: Buffer, seed: int = 0) -> int:
+        data = bytes(byte_view(frame, "frame"))
+        return flow_hash(data, integer("seed", seed, 0, 2**64 - 1))
+
+    def checksum(self, data: Buffer) -> int:
+        return checksum(bytes(byte_view(data, "data")))

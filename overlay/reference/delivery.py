@@ -1,0 +1,145 @@
+"""What decap does last, whatever the protocol: steps 13 to 17, then mending.
+
+Takes what a tunnel header was found to carry; gives the frame as the overlay
+is to see it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from overlay.errors import DecapError, Status
+from overlay.profile import Profile
+
+from . import offload
+from .inner import ETHERNET, is_tagged, merge_ecn, recognise, remark, remove_tags
+from .outer import Outer
+
+if TYPE_CHECKING:
+    from .stt import FrameHeader
+
+__all__ = ["Carried", "Delivered", "deliver"]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a tunnel header carries.
+
+    ``frame`` is what is here of the inner frame, ``wire`` its length on the
+    wire, ``header`` all that was before it.  ``stt`` is the STT frame header.
+    """
+
+    protocol: str
+    key: int
+    frame: bytes
+    wire: int
+    header: bytes
+    link: int
+    tos: int
+    stt: FrameHeader | None = None
+
+    @staticmethod
+    def of(outer: Outer, protocol: str, key: int, at: int) -> Carried:
+        """What lies from ``at`` to the end of the IP payload or datagram."""
+        return Carried(
+            protocol,
+            key,
+            frame=outer.packet[at : outer.here],
+            wire=outer.end - at,
+            header=outer.packet[:at],
+            link=outer.link,
+            tos=outer.tos,
+        )
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A mended inner frame.
+
+    ``wire`` is its length on the wire, at least ``len(frame)``; ``end`` is
+    where it ended in the packet.
+    """
+
+    protocol: str
+    key: int
+    frame: bytes
+    wire: int
+    header: bytes
+    end: int
+    link: int
+    mss: int
+
+
+def deliver(carried: Carried, profile: Profile) -> Delivered:
+    """Check and mend the inner frame.  Raises :class:`DecapError`."""
+    frame, stt = carried.frame, carried.stt
+    if profile.keys is not None and carried.key not in profile.keys:
+        raise DecapError(Status.UNKNOWN_KEY)
+    if len(frame) < ETHERNET:
+        raise DecapError(Status.INNER_TOO_SHORT)
+    _check_tags(carried, profile)
+    is_cut = len(frame) < carried.wire
+    if stt is not None and stt.is_partial and not is_cut:
+        offload.check(stt, frame)
+    frame = _mark(carried, profile)
+
+    mss = 0
+    if stt is not None and stt.is_partial:
+        mss = stt.mss if stt.is_tcp else 0
+        if not is_cut:
+            frame = offload.complete(stt, frame)
+    frame = _retag(frame, stt, profile)
+    return Delivered(
+        carried.protocol,
+        carried.key,
+        frame,
+        wire=carried.wire + len(frame) - len(carried.frame),
+        header=carried.header,
+        end=len(carried.header) + len(carried.frame),
+        link=carried.link,
+        mss=mss,
+    )
+
+
+def _check_tags(carried: Carried, profile: Profile) -> None:
+    """RFC 7637 3.3 (MUST), RFC 7348 6.1 (SHOULD, unless configured otherwise)."""
+    tagged = is_tagged(carried.frame)
+    if tagged and carried.protocol == "nvgre" and profile.base != "lenient":
+        raise DecapError(Status.INNER_TAGGED)
+    tagged = tagged or _tag_in_header(carried.stt, profile)
+    if tagged and profile.inner_vlan == "reject":
+        raise DecapError(Status.INNER_TAGGED)
+
+
+def _tag_in_header(stt: FrameHeader | None, profile: Profile) -> bool:
+    """Whether the STT header carries a tag; some senders do not set the valid bit."""
+    if stt is None:
+        return False
+    return stt.tci & 0x1000 != 0 or (profile.base == "lenient" and stt.tci != 0)
+
+
+def _mark(carried: Carried, profile: Profile) -> bytes:
+    """The frame with the ECN field of RFC 6040 4.2 and, if uniform, the outer DSCP."""
+    inner = recognise(carried.frame)
+    if not inner.version:
+        return carried.frame
+    dscp, ecn = inner.tos & 0xFC, inner.tos & 3
+    if profile.ecn == "rfc6040":
+        merged = merge_ecn(ecn, carried.tos & 3)
+        if merged is None:
+            raise DecapError(Status.ECN_CONGESTION)
+        ecn = merged
+    if profile.dscp == "uniform":
+        dscp = carried.tos & 0xFC
+    return remark(carried.frame, inner, dscp | ecn)
+
+
+def _retag(frame: bytes, stt: FrameHeader | None, profile: Profile) -> bytes:
+    """The frame with the tag of the STT header put back, or with all tags stripped."""
+    if profile.inner_vlan == "strip":
+        return remove_tags(frame)
+    if stt is not None and _tag_in_header(stt, profile):
+        return frame[:12] + struct.pack("!HH", 0x8100, stt.tci & 0xEFFF) + frame[12:]
+    return frame

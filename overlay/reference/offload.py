@@ -1,0 +1,147 @@
+"""Inner L4 checksums left to the receiver, and inner TCP segmentation.
+
+What STT carries for a NIC (draft-davie-stt-08 3.1, 3.1.1), done in software:
+seed a partial checksum, complete it, cut a TCP packet by its MSS.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from overlay.errors import DecapError, Status
+
+from .checksum import checksum, ones_sum, pseudo_header
+from .inner import ETHERNET, TCP, TYPE_IPV4, TYPE_IPV6, UDP, Inner, recognise
+
+if TYPE_CHECKING:
+    from .stt import FrameHeader
+
+__all__ = ["check", "complete", "is_offloadable", "seed", "segments", "tcp_payload"]
+
+# ---- constants ---------------------------------------------------------------
+
+TCP_HEADER, UDP_HEADER = 20, 8
+TCP_CHECKSUM, UDP_CHECKSUM = 16, 6  # offsets in the L4 header
+
+FIN, PSH, CWR = 0x01, 0x08, 0x80
+
+# ---- transmit ----------------------------------------------------------------
+
+
+def is_offloadable(frame: bytes, inner: Inner) -> bool:
+    """Whether a receiver could complete this frame's L4 checksum by the STT header alone."""
+    if inner.tags or not inner.version or inner.fragment or inner.protocol not in (TCP, UDP):
+        return False
+    header = TCP_HEADER if inner.protocol == TCP else UDP_HEADER
+    return inner.l4 + header <= inner.end <= len(frame)
+
+
+def seed(frame: bytes, inner: Inner) -> bytes:
+    """The frame with the folded sum of the pseudo header, not inverted, as its checksum."""
+    pseudo = pseudo_header(inner.source, inner.destination, inner.protocol, inner.end - inner.l4)
+    at = inner.l4 + (TCP_CHECKSUM if inner.protocol == TCP else UDP_CHECKSUM)
+    return frame[:at] + struct.pack("!H", ones_sum(pseudo)) + frame[at + 2 :]
+
+
+def tcp_payload(frame: bytes, inner: Inner) -> int:
+    """Where the TCP payload begins, or 0 where there is no whole TCP header before ``end``."""
+    if not inner.version or inner.fragment or inner.protocol != TCP:
+        return 0
+    if not inner.l4 + TCP_HEADER <= inner.end <= len(frame):
+        return 0
+    header = (frame[inner.l4 + 12] >> 4) * 4
+    at = inner.l4 + header
+    return at if header >= TCP_HEADER and at <= inner.end else 0
+
+
+# ---- receive -----------------------------------------------------------------
+
+
+def check(header: FrameHeader, frame: bytes) -> None:
+    """Step 16: the offload fields fit the frame, which is not cut.  Raises :class:`DecapError`."""
+    ip, version = (20, 4) if header.is_ipv4 else (40, 6)
+    if header.l4_offset < ETHERNET + ip:
+        raise DecapError(Status.STT_L4_OFFSET)
+    l4_end = header.l4_offset + (TCP_HEADER if header.is_tcp else UDP_HEADER)
+    if l4_end > len(frame):
+        raise DecapError(Status.STT_L4_HEADER)
+    ethertype = struct.unpack_from("!H", frame, 12)[0]
+    if ethertype != (TYPE_IPV4 if header.is_ipv4 else TYPE_IPV6) or frame[14] >> 4 != version:
+        raise DecapError(Status.STT_OFFLOAD)
+    if not l4_end <= _end(header, frame) <= len(frame):
+        raise DecapError(Status.STT_OFFLOAD)
+    if header.is_ipv4 and not 20 <= (frame[14] & 15) * 4 <= header.l4_offset - ETHERNET:
+        raise DecapError(Status.STT_OFFLOAD)
+
+
+def complete(header: FrameHeader, frame: bytes) -> bytes:
+    """The frame with its L4 checksum computed from nothing; :func:`check` came before."""
+    end = _end(header, frame)
+    protocol = TCP if header.is_tcp else UDP
+    if header.is_ipv4:
+        source, destination = frame[26:30], frame[30:34]
+    else:
+        source, destination = frame[22:38], frame[38:54]
+    return _finish(frame, header.l4_offset, end, protocol, source, destination)
+
+
+def _end(header: FrameHeader, frame: bytes) -> int:
+    """Where the inner packet ends by its own length field."""
+    if header.is_ipv4:
+        return ETHERNET + int(struct.unpack_from("!H", frame, 16)[0])
+    return ETHERNET + 40 + int(struct.unpack_from("!H", frame, 18)[0])
+
+
+def _finish(
+    frame: bytes, l4: int, end: int, protocol: int, source: bytes, destination: bytes
+) -> bytes:
+    at = l4 + (TCP_CHECKSUM if protocol == TCP else UDP_CHECKSUM)
+    cleared = frame[:at] + b"\0\0" + frame[at + 2 :]
+    pseudo = pseudo_header(source, destination, protocol, end - l4)
+    total = checksum(pseudo + cleared[l4:end])
+    if protocol == UDP:
+        total = total or 0xFFFF  # RFC 768
+    return frame[:at] + struct.pack("!H", total) + frame[at + 2 :]
+
+
+# ---- segmentation ------------------------------------------------------------
+
+
+def segments(frame: bytes, mss: int) -> list[bytes]:
+    """The frame as packets of at most ``mss`` bytes of TCP payload, checksums finished.
+
+    The frame itself, where it is not TCP over IP, or not longer, or ``mss`` is 0.
+    Every packet has the headers of the first: the IPv4 ID counts up, FIN and
+    PSH are on the last only, CWR on the first only.
+    """
+    inner = recognise(frame)
+    at = tcp_payload(frame, inner)
+    if not at or not mss or inner.end - at <= mss:
+        return [frame]
+    starts = range(at, inner.end, mss)
+    return [
+        _segment(frame, inner, at, start, min(start + mss, inner.end), number)
+        for number, start in enumerate(starts)
+    ]
+
+
+def _segment(frame: bytes, inner: Inner, at: int, start: int, end: int, number: int) -> bytes:
+    """Packet ``number``: the headers, which end ``at``, and the payload from start to end."""
+    piece = bytearray(frame[:at] + frame[start:end])
+    l3, l4 = inner.l3, inner.l4
+    if inner.version == 4:
+        ip_id = struct.unpack_from("!H", frame, l3 + 4)[0]
+        struct.pack_into("!HH", piece, l3 + 2, len(piece) - l3, (ip_id + number) & 0xFFFF)
+        struct.pack_into("!H", piece, l3 + 10, 0)
+        struct.pack_into("!H", piece, l3 + 10, checksum(bytes(piece[l3:l4])))
+    else:
+        struct.pack_into("!H", piece, l3 + 4, len(piece) - l4)
+
+    sequence = struct.unpack_from("!I", frame, l4 + 4)[0] + start - at
+    struct.pack_into("!I", piece, l4 + 4, sequence & 0xFFFFFFFF)
+    if start != at:
+        piece[l4 + 13] &= ~CWR & 0xFF
+    if end != inner.end:
+        piece[l4 + 13] &= ~(FIN | PSH) & 0xFF
+    return _finish(bytes(piece), l4, len(piece), TCP, inner.source, inner.destination)

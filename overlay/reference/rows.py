@@ -1,0 +1,81 @@
+"""Rows of a :class:`~overlay.batch.Batch`: read, replaced in place, appended.
+
+The only place where the twin touches a batch's arrays.  Knows no packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from overlay.batch import _COUNT, _USED, Batch
+from overlay.errors import ConfigError, DecapError, Status
+from overlay.tunnel import PROTOCOLS
+
+__all__ = ["append", "check_pair", "fits", "pending", "read", "replace"]
+
+
+def pending(batch: Batch) -> Iterator[int]:
+    """The rows to work on: those whose status is OK."""
+    for row in range(batch.count):
+        if batch.status[row] == Status.OK:
+            yield row
+
+
+def read(batch: Batch, row: int) -> tuple[bytes, int, int]:
+    """A row's bytes, its length on the wire, its link type.  Raises BAD_ROW."""
+    base, at = int(batch.base[row]), int(batch.offset[row])
+    length, wire = int(batch.length[row]), int(batch.wire[row])
+    if not (base <= at and at + length <= batch.data.size and length <= wire):
+        raise DecapError(Status.BAD_ROW)
+    return bytes(batch.data.data[at : at + length]), wire, int(batch.link[row])
+
+
+def replace(
+    batch: Batch, row: int, end: int, data: bytes, wire: int, key: int, protocol: str
+) -> bool:
+    """Let a row hold ``data`` up to its byte ``end``; False if that begins before its base."""
+    stop = int(batch.offset[row]) + end
+    start = stop - len(data)
+    if start < int(batch.base[row]):
+        return False
+    batch.data.data[start:stop] = data
+    batch.offset[row] = start
+    batch.length[row] = len(data)
+    batch.wire[row] = wire
+    batch.key[row] = key
+    batch.protocol[row] = PROTOCOLS[protocol].number
+    batch.link[row] = 0
+    return True
+
+
+def check_pair(batch: Batch, out: Batch) -> None:
+    """Two batches, of which one is written.  Raises TypeError, ConfigError."""
+    for name, value in (("batch", batch), ("out", out)):
+        if not isinstance(value, Batch):
+            raise TypeError(f"{name} must be a Batch, not {type(value).__name__}")
+    if batch is out:
+        raise ConfigError("out", out, "another batch than the input")
+
+
+def fits(out: Batch, packets: Sequence[bytes]) -> bool:
+    """Whether ``out`` has rows and bytes left for all of these."""
+    size = sum(out.gap + len(packet) for packet in packets)
+    return out.count + len(packets) <= out.capacity and out.used + size <= out.data.size
+
+
+def append(
+    out: Batch, data: bytes, wire: int, origin: int, key: int, protocol: str, mss: int = 0
+) -> None:
+    """Add a row after the last one; :func:`fits` said that it does."""
+    row, start = out.count, out.used + out.gap
+    out._struct[_COUNT] = row + 1
+    out._struct[_USED] = start + len(data)
+    out.data.data[start : start + len(data)] = data
+    out.base[row] = out.offset[row] = start
+    out.length[row] = len(data)
+    out.wire[row] = wire
+    out.key[row] = key
+    out.protocol[row] = PROTOCOLS[protocol].number
+    out.origin[row] = origin
+    out.mss[row] = mss
+    out.status[row] = out.link[row] = 0

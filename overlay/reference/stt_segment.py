@@ -1,0 +1,288 @@
+"""STT frames as several segments: cutting them, and putting them together again.
+
+draft-davie-stt-08 3.2.  Reassembly has a budget of pages and no clock of its
+own; what it holds is bytes, never a caller's buffer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from overlay.batch import Batch
+from overlay.codec import (
+    Buffer,
+    Codec,
+    Decapsulated,
+    Reassembler,
+    ReassemblyStats,
+    byte_view,
+    nanoseconds,
+)
+from overlay.errors import DecapError, EncapError, Status
+from overlay.profile import Profile
+from overlay.tunnel import STT
+
+from . import offload, rows, stt
+from .delivery import Delivered, deliver
+from .hash import source_port
+from .inner import recognise
+from .outer import Outer, parse
+
+__all__ = ["SttReassembler", "cut", "pieces"]
+
+# ---- constants ---------------------------------------------------------------
+
+PAGE = 2048  # bytes of STT frame
+MAX_HEADER = 256  # bytes of outer headers that are kept with a frame
+CE = 3
+
+# ---- cut ---------------------------------------------------------------------
+
+
+def pieces(tunnel: STT, frame: bytes, wire: int, mtu: int) -> list[bytes]:
+    """The inner frames that this one travels as: itself, or its TCP pieces if it is too long.
+
+    Raises :class:`EncapError` FRAME_TOO_LONG and then FRAME_CUT.
+    """
+    most = stt.MAX_FRAME - stt.FRAME_HEADER
+    cut = [frame]
+    if wire > most and mtu:
+        cut = offload.segments(frame, tunnel.mss or _filling_mss(frame, _size(tunnel, mtu)))
+    if max(map(len, cut)) > most or (len(cut) == 1 and wire > most):
+        raise EncapError(Status.FRAME_TOO_LONG)
+    if len(frame) < wire:
+        raise EncapError(Status.FRAME_CUT)
+    return cut
+
+
+def cut(tunnel: STT, h: int, frames: list[bytes], tci: int, sequence: int, mtu: int) -> list[bytes]:
+    """The IP payloads that carry these frames, none larger than the MTU allows; 0 is no limit."""
+    size = _size(tunnel, mtu) if mtu else stt.MAX_FRAME
+    port = source_port(tunnel, h)
+    payloads: list[bytes] = []
+    for frame in frames:
+        stt_frame = stt.build_frame(tunnel, frame, tci)
+        frame_id = tunnel.frame_id
+        if frame_id is None:
+            frame_id = (sequence + len(payloads)) & 0xFFFFFFFF
+        for start in range(0, len(stt_frame), size):
+            end = min(start + size, len(stt_frame))
+            payloads.append(stt.build_segment(tunnel, port, frame_id, stt_frame, start, end))
+    return payloads
+
+
+def _size(tunnel: STT, mtu: int) -> int:
+    """Bytes of STT frame in each segment but the last."""
+    return mtu - (20 if tunnel.family == 4 else 40) - stt.SEGMENT_HEADER
+
+
+def _filling_mss(frame: bytes, size: int) -> int:
+    """The MSS that makes a piece of a TCP frame just one segment; 0 where none does."""
+    headers = offload.tcp_payload(frame, recognise(frame))
+    return max(0, size - stt.FRAME_HEADER - headers)
+
+
+# ---- reassemble --------------------------------------------------------------
+
+#: Destination, source, source port, frame ID, frame length.
+_Key = tuple[bytes, bytes, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A frame that is being filled.  ``seen`` has a 1 for every byte that has come."""
+
+    first: int  # when its first segment came, ns
+    data: bytes
+    seen: bytes
+    pages: frozenset[int] = frozenset()
+    congested: bool = False
+    head: Outer | None = None  # the segment at offset 0, if it has come
+    header: bytes = b""
+
+    def with_segment(self, segment: stt.Segment) -> _Pending:
+        start, end = segment.start, segment.end
+        filled = dataclasses.replace(
+            self,
+            data=self.data[:start] + segment.payload + self.data[end:],
+            seen=self.seen[:start] + b"\1" * (end - start) + self.seen[end:],
+            pages=self.pages | set(range(start // PAGE, (end - 1) // PAGE + 1)),
+            congested=self.congested or segment.outer.tos & 3 == CE,
+        )
+        if start == 0:
+            outer = segment.outer
+            filled = dataclasses.replace(filled, head=outer, header=outer.packet[: segment.at])
+        return filled
+
+    def deliver(self, profile: Profile) -> Delivered:
+        """The whole frame, checked and mended (3.3.1: CE if any segment had it)."""
+        assert self.head is not None
+        tos = self.head.tos | CE if self.congested else self.head.tos
+        whole = stt.carried(self.data, len(self.data), self.header, self.head.link, tos, profile)
+        return deliver(whole, profile)
+
+
+@dataclass
+class _Table:
+    """The frames that are being filled, in the order in which they came, in bounded memory."""
+
+    budget: int  # pages
+    frames: dict[_Key, _Pending] = field(default_factory=dict)
+
+    @property
+    def used(self) -> int:
+        return sum(len(pending.pages) for pending in self.frames.values())
+
+    def put(self, key: _Key, pending: _Pending) -> int:
+        """Keep a frame, evicting the oldest others until it has room; returns how many."""
+        self.frames[key] = pending
+        evicted = 0
+        while self.used > self.budget:
+            oldest = next(other for other in self.frames if other != key)
+            del self.frames[oldest]
+            evicted += 1
+        return evicted
+
+
+class SttReassembler(Reassembler):
+    """See :class:`overlay.codec.Reassembler`."""
+
+    #: Set once, by the package.
+    codec: ClassVar[Codec]
+
+    def __init__(
+        self,
+        timeout: float = 30.0,
+        memory: int = 4 << 20,
+        *,
+        profile: str | Profile = "rfc",
+        **options: Any,
+    ) -> None:
+        super().__init__(timeout, memory, profile=profile, **options)
+        self._table = _Table(self.memory // PAGE)
+        self._counts: Counter[str] = Counter()
+
+    def push(self, packet: Buffer, now: float) -> Decapsulated | None:
+        at = nanoseconds(now)
+        data = bytes(byte_view(packet, "packet"))
+        try:
+            whole = self._push(data, len(data), 0, at, lambda _: True)
+        except DecapError as error:
+            if error.status in (Status.STT_DUPLICATE, Status.STT_OVERLAP):
+                return None
+            raise
+        if whole is None:
+            return None
+        return Decapsulated(
+            self.codec, whole.frame, whole.key, whole.protocol, whole.header, whole.link,
+            whole.mss, whole.wire,
+        )  # fmt: skip
+
+    def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
+        at = nanoseconds(now)
+        rows.check_pair(batch, out)
+        frames = 0
+        for row in rows.pending(batch):
+            try:
+                packet, wire, link = rows.read(batch, row)
+                whole = self._push(packet, wire, link, at, lambda w: rows.fits(out, [w.frame]))
+            except DecapError as error:
+                batch.status[row] = error.status
+                continue
+            if whole is None:
+                batch.status[row] = Status.STT_INCOMPLETE
+                continue
+            rows.append(out, whole.frame, whole.wire, row, whole.key, whole.protocol, whole.mss)
+            frames += 1
+        return frames
+
+    def expire(self, now: float) -> int:
+        return self._expire(nanoseconds(now))
+
+    @property
+    def stats(self) -> ReassemblyStats:
+        return ReassemblyStats(
+            **self._counts, pending=len(self._table.frames), memory=self._table.used * PAGE
+        )
+
+    def _expire(self, now: int) -> int:
+        timeout = nanoseconds(self.timeout)
+        frames = self._table.frames
+        over = [key for key, pending in frames.items() if now - pending.first >= timeout]
+        for key in over:
+            del frames[key]
+        self._counts["timed_out"] += len(over)
+        return len(over)
+
+    def _push(
+        self, packet: bytes, wire: int, link: int, now: int, fits: Callable[[Delivered], bool]
+    ) -> Delivered | None:
+        """The whole frame, or None if the segment is held.  Raises :class:`DecapError`.
+
+        NO_ROOM, where ``fits`` says so of a whole frame, leaves all as if the
+        packet had not come.
+        """
+        self._expire(now)
+        try:
+            whole = self._take(packet, wire, link, now, fits)
+        except DecapError as error:
+            if error.status != Status.NO_ROOM:
+                self._counts["segments"] += 1
+                counter = {Status.STT_DUPLICATE: "duplicates", Status.STT_OVERLAP: "overlaps"}
+                self._counts[counter.get(error.status, "refused")] += 1
+            raise
+        self._counts["segments"] += 1
+        self._counts["frames"] += whole is not None
+        return whole
+
+    def _take(
+        self, packet: bytes, wire: int, link: int, now: int, fits: Callable[[Delivered], bool]
+    ) -> Delivered | None:
+        profile = self.profile
+        outer = parse(packet, wire, link, profile)
+        if outer.protocol != stt.PROTOCOL or "stt" not in profile.protocols:
+            raise DecapError(Status.UNKNOWN_PROTOCOL)
+        segment = stt.parse_segment(outer, profile)
+        if segment.is_whole:
+            whole = deliver(stt.of_segment(segment, profile), profile)
+            if not fits(whole):
+                raise DecapError(Status.NO_ROOM)
+            return whole
+        if outer.is_cut:
+            raise DecapError(Status.FRAME_CUT)
+        if segment.at > MAX_HEADER:
+            raise DecapError(Status.IP_EXTENSION)
+        return self._fill(segment, now, fits)
+
+    def _fill(
+        self, segment: stt.Segment, now: int, fits: Callable[[Delivered], bool]
+    ) -> Delivered | None:
+        outer, length = segment.outer, segment.length
+        key = (outer.destination, outer.source, segment.port, segment.frame_id, length)
+        pending = self._table.frames.get(key, _Pending(now, bytes(length), bytes(length)))
+        seen = pending.seen[segment.start : segment.end]
+        if all(seen):
+            raise DecapError(Status.STT_DUPLICATE)
+        if any(seen):
+            raise DecapError(Status.STT_OVERLAP)
+
+        filled = pending.with_segment(segment)
+        whole: Delivered | None = None
+        refusal: DecapError | None = None
+        if all(filled.seen):
+            try:
+                whole = filled.deliver(self.profile)
+            except DecapError as error:
+                refusal = error
+            if whole is not None and not fits(whole):
+                raise DecapError(Status.NO_ROOM)
+        self._counts["evicted"] += self._table.put(key, filled)
+        if all(filled.seen):
+            del self._table.frames[key]
+        if refusal is not None:
+            raise refusal
+        return whole
