@@ -8,10 +8,9 @@ each other.
 from __future__ import annotations
 
 from .codec import ReferenceCodec
+from .stt_segment import SttReassembler
 
 codec = ReferenceCodec()
-
-SttReassembler = codec.SttReassembler
 SttReassembler.codec = codec
 
 encap = codec.encap
