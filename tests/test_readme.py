@@ -1,0 +1,96 @@
+"""What README.md and the guides show is run as it stands there.
+
+The Python blocks of a page run in order in one namespace; every console line
+that begins with `$ overlay` runs as a process.  Both start in a folder that
+holds `frames.pcap` and `packets.pcap`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import overlay
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.rst"))]
+
+
+def blocks(path: Path, language: str) -> list[tuple[int, str]]:
+    """The code blocks of a page in this language: line number and text."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        pattern = rf"^```{language}\n(.*?)^```$"
+    else:
+        pattern = rf"^\.\. code-block:: {language}\n\n((?:(?:   .*)?\n)+)"
+    return [
+        (text.count("\n", 0, match.start(1)) + 1, textwrap.dedent(match[1]))
+        for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL * (path.suffix == ".md"))
+    ]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for line, text in blocks(page, "console"):
+            for number, shown in enumerate(text.splitlines()):
+                if shown.startswith("$ overlay "):
+                    yield f"{page.name}:{line + number}", shown.removeprefix("$ overlay ")
+
+
+def write_pcap(path: Path, packets: list[bytes]) -> None:
+    """A classic pcap file of Ethernet packets, a millisecond apart."""
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for number, packet in enumerate(packets):
+            file.write(struct.pack("<IIII", 0, number * 1000, len(packet), len(packet)))
+            file.write(packet)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    ends = {"local": "192.0.2.1", "remote": "192.0.2.2"}
+    tunnels: list[overlay.Tunnel] = [
+        overlay.VXLAN(vni=5001, **ends),
+        overlay.NVGRE(vsid=0x5001, **ends),
+        overlay.STT(context_id=5001, **ends),
+    ]
+    frames = [bytes(12) + b"\x08\x06" + bytes(46 + n) for n in range(10)]
+    write_pcap(tmp_path / "frames.pcap", frames)
+    write_pcap(tmp_path / "packets.pcap", [t.encap(frame) for t in tunnels for frame in frames])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name
+)
+def test_python_blocks_run(page: Path) -> None:
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for line, text in blocks(page, "python"):
+        exec(compile("\n" * (line - 1) + text, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize(("where", "command"), list(commands()))
+def test_console_commands_run(folder: Path, where: str, command: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "overlay", *shlex.split(command)],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(Path(overlay.__file__).parent.parent)},
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{where}: {result.stderr}"
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for page in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
