@@ -167,7 +167,7 @@ struct ov_batch {
 };
 
 /* One packet, decapsulated: where its frame lies and what is to be mended in it. */
-struct ov_decap {
+struct ov_frame {
     uint64_t key;
     uint32_t offset;  /* of the inner frame in the packet */
     uint32_t length;  /* its bytes that are here, before mending */
@@ -184,21 +184,6 @@ struct ov_decap {
     uint8_t protocol;   /* enum ov_protocol */
     uint8_t checksum;   /* STT: enum ov_inner_checksum as received */
     uint8_t l4_tcp;     /* 1 TCP, 0 UDP, for l4 */
-};
-
-/* An STT segment, checked but not reassembled. */
-struct ov_segment {
-    uint8_t addresses[32]; /* destination, source; IPv4 as in ov_config */
-    uint32_t frame_id;
-    uint32_t payload;      /* offset of its payload in the packet */
-    uint16_t length;       /* bytes of payload */
-    uint16_t frame_length;
-    uint16_t frame_offset;
-    uint16_t port;         /* source port */
-    uint8_t family;
-    uint8_t tos;
-    uint8_t status;
-    uint8_t zero[5];
 };
 
 /* ---- numbers ------------------------------------------------------------ */
@@ -226,11 +211,11 @@ int64_t ov_encap(const struct ov_tunnel *tunnel, const uint8_t *frame, size_t le
 
 /* Look at a packet of length bytes, wire of them on the wire; write nothing but *d. */
 void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t length, size_t wire,
-              int link, struct ov_decap *d);
+              int link, struct ov_frame *d);
 /* The length of the frame that ov_decap_write makes of it. */
-size_t ov_decap_length(const struct ov_decap *d);
+size_t ov_decap_length(const struct ov_frame *d);
 /* Write the mended frame to out, which has room for it. */
-void ov_decap_write(const struct ov_decap *d, const uint8_t *packet, uint8_t *out);
+void ov_decap_write(const struct ov_frame *d, const uint8_t *packet, uint8_t *out);
 
 /* The tunnel that would rebuild the outer headers of a packet that decap
  * took; header is all before its inner frame.  0, or -1. */
@@ -281,7 +266,7 @@ size_t ov_reassembler_expire(struct ov_reassembler *r, uint64_t now);
  * OV_STT_INCOMPLETE: held.  Anything else: refused. */
 int ov_reassembler_push(struct ov_reassembler *r, const struct ov_policy *policy,
                         const uint8_t *packet, size_t length, size_t wire, int link, uint64_t now,
-                        struct ov_decap *d);
+                        struct ov_frame *d);
 /* The STT frame that push completed, and the outer headers of its segment at
  * offset 0, all before the inner frame. */
 const uint8_t *ov_reassembler_frame(const struct ov_reassembler *r);

@@ -24,8 +24,7 @@ __all__ = ["Batch"]
 
 # struct ov_batch, word for word: addresses and counts, each 64 bits.
 _WORDS = (
-    "data size capacity count used gap "
-    "base offset key length wire origin mss status protocol link"
+    "data size capacity count used gap base offset key length wire origin mss status protocol link"
 ).split()
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("base", np.uint64),
@@ -190,7 +189,12 @@ class Batch:
 
     def _rows(self, base: Any, offset: Any, length: Any, wire: Any) -> None:
         count = len(offset)
-        for name, values in (("base", base), ("offset", offset), ("length", length), ("wire", wire)):
+        for name, values in (
+            ("base", base),
+            ("offset", offset),
+            ("length", length),
+            ("wire", wire),
+        ):
             self._columns[name][:count] = values
         self._struct[_COUNT] = count
 

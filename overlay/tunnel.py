@@ -120,10 +120,10 @@ class Tunnel:
         put("remote", ip_address("remote", self.remote))
         if (":" in self.local) != (":" in self.remote):
             raise ConfigError("remote", self.remote, f"an address of the family of {self.local}")
-        group = is_multicast(self.remote)
+        for name, value in self._derived().items():
+            if getattr(self, name) is None:
+                put(name, value)
         put("local_mac", mac_address("local_mac", self.local_mac))
-        if self.remote_mac is None:
-            put("remote_mac", multicast_mac(self.remote) if group else "00:00:00:00:00:00")
         put("remote_mac", mac_address("remote_mac", self.remote_mac))
         if self.outer_vlan is None:
             if self.outer_pcp or self.outer_dei:
@@ -132,8 +132,6 @@ class Tunnel:
             self._integer("outer_vlan", 0, 4095)
         self._integer("outer_pcp", 0, 7)
         boolean("outer_dei", self.outer_dei)
-        if self.ttl is None:
-            put("ttl", 1 if group else 64)
         self._integer("ttl", 0, 255)
         if self.dscp != "inherit":
             self._integer("dscp", 0, 63, or_else=" or 'inherit'")
@@ -176,23 +174,19 @@ class Tunnel:
 
     def __repr__(self) -> str:
         """Only what differs from the defaults; ``eval`` of it gives the tunnel back."""
-        default = self._defaults()
+        derived = self._derived()
         shown = (
-            f"{f.name}={getattr(self, f.name)!r}"
+            f"{f.name}={value!r}"
             for f in dataclasses.fields(self)
-            if f.name in self._always_shown or getattr(self, f.name) != default[f.name]
+            if (value := getattr(self, f.name)) != derived.get(f.name, f.default)
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    _always_shown: ClassVar[tuple[str, ...]] = ("local", "remote")
-
-    def _defaults(self) -> dict[str, object]:
-        base = type(self)(
-            local=self.local,
-            remote=self.remote,
-            **{n: getattr(self, n) for n in self._always_shown if n not in ("local", "remote")},
-        )
-        return {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+    def _derived(self) -> dict[str, object]:
+        """The defaults that depend on other fields."""
+        group = is_multicast(self.remote)
+        mac = multicast_mac(self.remote) if group else "00:00:00:00:00:00"
+        return {"remote_mac": mac, "ttl": 1 if group else 64}
 
     # -- arithmetic ---------------------------------------------------------
 
@@ -289,8 +283,6 @@ class VXLAN(Tunnel):
     name: ClassVar[str] = "vxlan"
     number: ClassVar[int] = 1
     _shim: ClassVar[int] = 8 + 8
-    _always_shown: ClassVar[tuple[str, ...]] = ("vni", "local", "remote")
-
     vni: int
     port: int = 4789
     checksum: bool = _MISSING
@@ -302,8 +294,6 @@ class VXLAN(Tunnel):
         super().__post_init__()
         self._integer("vni", 0, 0xFFFFFF)
         self._integer("port", 0, 65535)
-        if self.checksum is None:
-            self._put("checksum", self.family == 6)
         boolean("checksum", self.checksum)
         boolean("gbp_dont_learn", self.gbp_dont_learn)
         boolean("gbp_applied", self.gbp_applied)
@@ -311,6 +301,9 @@ class VXLAN(Tunnel):
             self._integer("gbp", 0, 0xFFFF)
         elif self.gbp_dont_learn or self.gbp_applied:
             raise ConfigError("gbp", None, "a policy id in 0..65535, since a GBP flag is set")
+
+    def _derived(self) -> dict[str, object]:
+        return {**super()._derived(), "checksum": self.family == 6}
 
     @property
     def key(self) -> int:
@@ -329,8 +322,6 @@ class NVGRE(Tunnel):
     name: ClassVar[str] = "nvgre"
     number: ClassVar[int] = 2
     _shim: ClassVar[int] = 8
-    _always_shown: ClassVar[tuple[str, ...]] = ("vsid", "local", "remote", "allow_reserved_vsid")
-
     vsid: int
     flow_id: int | None = None
     allow_reserved_vsid: bool = False
@@ -368,8 +359,6 @@ class STT(Tunnel):
     name: ClassVar[str] = "stt"
     number: ClassVar[int] = 3
     _shim: ClassVar[int] = 20 + 18
-    _always_shown: ClassVar[tuple[str, ...]] = ("context_id", "local", "remote")
-
     context_id: int
     inner_checksum: Literal["unknown", "verified", "partial"] = "unknown"
     mss: int = 0

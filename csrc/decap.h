@@ -1,0 +1,45 @@
+/* decap.h: the steps of decap that every protocol ends with, and the mending of the frame.
+ *
+ * Guarantee: decap_inner and decap_mark read the frame only and write *d only;
+ * decap_mend changes bytes of the frame only, none of them its length.
+ */
+#ifndef DECAP_H
+#define DECAP_H
+
+#include "offload.h"
+#include "outer.h"
+
+bool decap_key_known(const struct ov_policy *y, uint64_t key);
+int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header,
+               struct ov_frame *d);
+int decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint8_t tos,
+                    struct ov_frame *d);
+/* Mend a frame whose bytes from the EtherType on lie shift bytes later than d says. */
+void decap_mend(const struct ov_frame *d, uint8_t *frame, int shift);
+
+/* Steps 13 to 15: here bytes of a frame of whole bytes; in_header, whether the
+ * tunnel header carries a tag besides. */
+always_inline int decap_inner(const struct ov_policy *y, const uint8_t *frame, uint32_t here,
+                              uint32_t whole, bool in_header, struct ov_frame *d)
+{
+    if (unlikely(y->keys != NULL) && !decap_key_known(y, d->key))
+        return OV_UNKNOWN_KEY;
+    if (unlikely(here < ETHERNET_LENGTH))
+        return OV_INNER_TOO_SHORT;
+    d->length = here;
+    d->wire = whole;
+    if (unlikely(in_header || is_tagged(frame)))
+        return decap_tags(y, frame, in_header, d);
+    return OV_OK;
+}
+
+/* Step 17, and what RFC 6040 and the uniform model change: tos is the outer one. */
+always_inline int decap_mark(const struct ov_policy *y, const uint8_t *frame, uint8_t tos,
+                             struct ov_frame *d)
+{
+    if (likely(!((tos & ECN_MASK) != 0 && y->ecn) && !y->uniform))
+        return OV_OK;
+    return decap_mark_rare(y, frame, tos, d);
+}
+
+#endif

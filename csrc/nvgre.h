@@ -1,0 +1,85 @@
+/* nvgre.h: NVGRE (RFC 7637) over GRE (RFC 2784, RFC 2890).
+ *
+ * Chapters, the same in every protocol: constants, header, check, emit, verbs.
+ */
+#ifndef NVGRE_H
+#define NVGRE_H
+
+#include "kernel.h"
+
+/* ---- constants ------------------------------------------------------------ */
+
+enum {
+    NVGRE_LENGTH = 8,
+    GRE_BASE = 4, /* flags and protocol */
+    GRE_C = 0x8000,
+    GRE_R = 0x4000,
+    GRE_K = 0x2000,
+    GRE_S = 0x1000,
+    GRE_DISCARD = 0x0C00,  /* bits that RFC 2784 2.3 makes a receiver discard */
+    GRE_RESERVED0 = 0x0FF8, /* all reserved bits */
+    GRE_VERSION_MASK = 0x0007,
+    GRE_TEB = 0x6558, /* transparent Ethernet bridging */
+};
+
+/* ---- header ---------------------------------------------------------------- */
+
+/*  0                   1                   2                   3
+ *  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ * |0| |1|0|   Reserved0     | Ver |   Protocol Type 0x6558        |
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ * |               Virtual Subnet ID (VSID)        |    FlowID     |
+ * +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+ */
+struct nvgre {
+    uint8_t flags[2];
+    uint8_t protocol[2];
+    uint8_t vsid[3];
+    uint8_t flow_id;
+};
+_Static_assert(sizeof(struct nvgre) == NVGRE_LENGTH, "RFC 7637, section 3.2");
+
+/* ---- check ------------------------------------------------------------------ */
+
+/* What the common header does not need: C, S, reserved bits and wrong words. */
+int nvgre_check_rare(const struct ov_policy *y, const uint8_t *packet, const struct outer *o,
+                     struct ov_frame *d);
+
+/* Steps 9 to 11: *o carries GRE; gives the key and the inner offset. */
+always_inline int nvgre_check(const struct ov_policy *y, const uint8_t *packet,
+                              const struct outer *o, struct ov_frame *d)
+{
+    const uint8_t *gre = packet + o->l4;
+    uint32_t left = o->here - o->l4;
+    d->protocol = OV_NVGRE;
+    if (unlikely(left < NVGRE_LENGTH || get32(gre) != ((uint32_t)GRE_K << 16 | GRE_TEB) ||
+                 y->drop_reserved_vsid))
+        return nvgre_check_rare(y, packet, o, d);
+    d->key = get24(gre + 4);
+    d->offset = o->l4 + NVGRE_LENGTH;
+    return OV_OK;
+}
+
+/* ---- emit ------------------------------------------------------------------- */
+
+always_inline void nvgre_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
+                              uint64_t sequence, bool v6)
+{
+    uint32_t bytes = p->wire + t->header_length;
+    outer_copy(packet, t->header, t->header_length);
+    outer_write(t, packet, bytes - t->l3, p->in.tos, p->in.hash, outer_id(t, sequence), v6);
+    if (likely(t->config.flow_id < 0))
+        packet[t->l4 + 7] = hash_flow_id(p->in.hash);
+}
+
+/* ---- verbs ------------------------------------------------------------------- */
+
+int nvgre_init(struct ov_tunnel *t, const struct ov_config *config);
+size_t nvgre_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence);
+size_t nvgre_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch *out,
+                  uint32_t mtu, uint64_t sequence);
+int nvgre_describe(const uint8_t *header, size_t length, const struct outer *o,
+                   struct ov_config *config);
+
+#endif

@@ -1,0 +1,145 @@
+/* stt_segment.c: one frame to the STT segments that an underlay's MTU allows (1 -> N).
+ *
+ * Guarantee: a frame's segments are written all or none.
+ */
+#include "stt.h"
+
+/* A frame with its STT header, as the segments see it: head, then rest. */
+struct stream {
+    uint8_t head[STT_LENGTH + 12]; /* the STT header and the MAC addresses */
+    const uint8_t *rest;           /* from the EtherType on, tags that go left out */
+    uint32_t length;
+    uint32_t patch_at; /* offset of the inner checksum field, or 0 */
+    uint8_t patch[2];
+};
+
+static void stream_copy(const struct stream *s, uint32_t offset, uint32_t n, uint8_t *to)
+{
+    enum { HEAD = sizeof s->head };
+    uint32_t done = 0;
+    if (offset < HEAD) {
+        done = min32(HEAD - offset, n);
+        memcpy(to, s->head + offset, done);
+    }
+    memcpy(to + done, s->rest + (offset + done - HEAD), n - done);
+    for (uint32_t i = 0; s->patch_at != 0 && i < 2; i++)
+        if (s->patch_at + i - offset < n)
+            to[s->patch_at + i - offset] = s->patch[i];
+}
+
+/* What an output batch held before a frame, to go back to when there is no room. */
+struct mark {
+    uint64_t count, used;
+};
+
+/* Append the segments of one planned frame.  Returns their number, 0 for no room. */
+static size_t append_segments(const struct ov_tunnel *t, const struct plan *p,
+                              const uint8_t *frame, struct ov_batch *out, uint32_t size,
+                              uint32_t origin, uint64_t sequence)
+{
+    struct stt_assist a = stt_assist(t, p, frame);
+    struct stream s = {
+        .rest = frame + 12 + p->remove,
+        .length = p->wire + STT_LENGTH,
+        .patch_at = a.patch_at == 0 ? 0 : a.patch_at + STT_LENGTH,
+    };
+    uint32_t headers = t->l4 + TCP_LENGTH;
+    memcpy(s.head, t->header + headers, STT_LENGTH);
+    stt_write(&a, p, s.head);
+    memcpy(s.head + STT_LENGTH, frame, 12);
+    put16(s.patch, a.patch);
+
+    size_t segments = 0;
+    for (uint32_t offset = 0, n; offset < s.length; offset += n, segments++) {
+        n = min32(size, s.length - offset);
+        uint8_t *packet =
+            kernel_append(out, headers + n, headers + n, origin, t->config.key, OV_STT);
+        if (packet == NULL)
+            return 0;
+        uint16_t id = (uint16_t)(outer_id(t, sequence) + segments);
+        stt_segment_write(t, p, packet, offset, n, stt_frame_id(t, sequence), id);
+        stream_copy(&s, offset, n, packet + headers);
+        stt_checksum(t, packet, headers + n);
+    }
+    return segments;
+}
+
+/* A TCP frame too long for STT: cut it by its MSS, each piece a frame of its own. */
+static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
+                         struct limits limits, struct ov_batch *out, uint32_t size,
+                         uint32_t origin, uint64_t sequence, size_t *packets)
+{
+    uint8_t piece[STT_FRAME_MAX];
+    uint32_t mss = t->config.mss;
+    if (mss == 0) { /* what fills a segment: 40 for IP and TCP, or their real length */
+        struct inner in = inner_inspect(frame, length, 0);
+        if (in.l4 == 0 || in.protocol != IP_TCP || length - in.l4 < TCP_LENGTH)
+            return OV_FRAME_TOO_LONG;
+        uint32_t headers = STT_LENGTH + in.l4 + (frame[in.l4 + 12] >> 4) * 4u;
+        mss = size > headers ? size - headers : 0;
+    }
+    size_t count = ov_tcp_segments(frame, length, mss);
+    if (count == 1)
+        return OV_FRAME_TOO_LONG;
+    *packets = 0;
+    for (size_t i = 0; i < count; i++) {
+        /* The last bytes of headers and mss may pass the limit: no piece may. */
+        struct plan p;
+        if (mss > limits.wire - 256)
+            return OV_FRAME_TOO_LONG;
+        uint32_t n = (uint32_t)ov_tcp_segment(frame, length, mss, i, piece);
+        int status = kernel_plan(t, piece, n, n, limits, true, &p);
+        if (status != OV_OK)
+            return status;
+        size_t added =
+            append_segments(t, &p, piece, out, size, origin, sequence + *packets);
+        if (added == 0)
+            return OV_NO_ROOM;
+        *packets += added;
+    }
+    return OV_OK;
+}
+
+static int segment_row(const struct ov_tunnel *t, const struct ov_batch *in, size_t i,
+                       struct ov_batch *out, uint32_t size, uint64_t sequence, size_t *packets)
+{
+    struct limits limits = {.wire = STT_FRAME_MAX - STT_LENGTH};
+    struct plan p;
+    uint64_t offset = in->offset[i];
+    uint32_t length = in->length[i], wire = in->wire[i];
+    if (!kernel_row_good(in, in->base[i], offset, length, wire))
+        return OV_BAD_ROW;
+    const uint8_t *frame = in->data + offset;
+    int status = kernel_plan(t, frame, length, wire, limits, true, &p);
+    if (status == OV_FRAME_TOO_LONG && length == wire)
+        return append_pieces(t, frame, length, limits, out, size, (uint32_t)i, sequence, packets);
+    if (status != OV_OK)
+        return status;
+    *packets = append_segments(t, &p, frame, out, size, (uint32_t)i, sequence);
+    return *packets == 0 ? OV_NO_ROOM : OV_OK;
+}
+
+size_t stt_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch *out, uint32_t mtu,
+                uint64_t sequence)
+{
+    if (mtu == 0)
+        return kernel_copy(t, in, out, 0, sequence, true, stt_emit, OV_STT);
+    uint32_t before = t->l4 + TCP_LENGTH - t->l3, size = mtu > before ? mtu - before : 0;
+    size_t done = 0;
+    for (size_t i = 0; i < in->count; i++) {
+        if (in->status[i] != OV_OK)
+            continue;
+        struct mark mark = {out->count, out->used};
+        size_t packets = 0;
+        int status = size == 0 ? OV_MTU_EXCEEDED
+                               : segment_row(t, in, i, out, size, sequence + done, &packets);
+        if (status != OV_OK) {
+            out->count = mark.count;
+            out->used = mark.used;
+            packets = 0;
+        }
+        in->status[i] = (uint8_t)status;
+        done += packets;
+    }
+    return done;
+}

@@ -1,0 +1,264 @@
+/* tunnel.c: the only file that sees all protocols: the ops table, and decap's choice among them. */
+#include "decap.h"
+#include "nvgre.h"
+#include "stt.h"
+#include "vxlan.h"
+
+static const struct ops {
+    int (*init)(struct ov_tunnel *t, const struct ov_config *config);
+    size_t (*encap)(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence);
+    size_t (*copy)(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch *out,
+                   uint32_t mtu, uint64_t sequence);
+    int (*describe)(const uint8_t *header, size_t length, const struct outer *o,
+                    struct ov_config *config);
+} protocols[OV_PROTOCOL_COUNT] = {
+    [OV_VXLAN] = {vxlan_init, vxlan_encap, vxlan_copy, vxlan_describe},
+    [OV_NVGRE] = {nvgre_init, nvgre_encap, nvgre_copy, nvgre_describe},
+    [OV_STT] = {stt_init, stt_encap, stt_copy, stt_describe},
+};
+
+/* ---- encap --------------------------------------------------------------- */
+
+int kernel_plan_tags(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
+                     struct plan *p)
+{
+    uint8_t mode = t->config.inner_vlan, protocol = t->config.protocol;
+    if (mode == OV_VLAN_REJECT)
+        return OV_FRAME_TAGGED;
+    bool all = mode == OV_VLAN_STRIP || protocol == OV_NVGRE;
+    bool one = !all && protocol == OV_STT && get16(frame + 12) == ETHERTYPE_CTAG;
+    if (!all && !one)
+        return OV_OK;
+    if (length < 18)
+        return OV_FRAME_TOO_SHORT;
+    p->remove = TAG_LENGTH;
+    if (one)
+        p->tci = (get16(frame + 14) & 0xEFFF) | STT_TCI_VALID;
+    if (all && is_tag(get16(frame + 16))) {
+        if (length < 22)
+            return OV_FRAME_TOO_SHORT;
+        p->remove = 2 * TAG_LENGTH;
+        if (protocol == OV_NVGRE && is_tag(get16(frame + 20)))
+            return OV_FRAME_TAGGED;
+    }
+    return OV_OK;
+}
+
+int ov_tunnel_init(struct ov_tunnel *tunnel, const struct ov_config *config)
+{
+    if (config->protocol == OV_NONE || config->protocol >= OV_PROTOCOL_COUNT)
+        return -1;
+    return protocols[config->protocol].init(tunnel, config);
+}
+
+/* One packet by whatever protocol its tunnel has. */
+always_inline void emit_any(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
+                            uint64_t sequence, bool v6)
+{
+    switch (t->config.protocol) {
+    case OV_VXLAN:
+        vxlan_emit(t, p, packet, sequence, v6);
+        break;
+    case OV_NVGRE:
+        nvgre_emit(t, p, packet, sequence, v6);
+        break;
+    default:
+        stt_emit(t, p, packet, sequence, v6);
+    }
+}
+
+always_inline bool sums_payload(const struct ov_tunnel *t)
+{
+    return t->config.protocol == OV_STT || t->config.checksum;
+}
+
+int64_t ov_encap(const struct ov_tunnel *tunnel, const uint8_t *frame, size_t length,
+                 uint64_t sequence, uint8_t *out)
+{
+    struct plan p;
+    if (length > UINT32_MAX)
+        return -OV_FRAME_TOO_LONG;
+    int status = kernel_plan(tunnel, frame, (uint32_t)length, (uint32_t)length,
+                             kernel_limits(tunnel, 0), sums_payload(tunnel), &p);
+    if (unlikely(status != OV_OK))
+        return -status;
+    kernel_place(&p, frame, out + tunnel->header_length);
+    emit_any(tunnel, &p, out, sequence, tunnel->config.family == 6);
+    return (int64_t)p.length + tunnel->header_length;
+}
+
+size_t ov_encap_batch(const struct ov_tunnel *tunnel, struct ov_batch *batch, uint64_t sequence)
+{
+    return protocols[tunnel->config.protocol].encap(tunnel, batch, sequence);
+}
+
+size_t ov_encap_many(const struct ov_tunnel *const *tunnels, size_t tunnel_count,
+                     const uint32_t *index, struct ov_batch *batch, uint64_t sequence)
+{
+    size_t done = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->status[i] != OV_OK)
+            continue;
+        int status = OV_BAD_ROW;
+        if (likely(index[i] < tunnel_count)) {
+            const struct ov_tunnel *t = tunnels[index[i]];
+            status = kernel_encap_row(t, batch, i, kernel_limits(t, 0), sequence + i,
+                                      sums_payload(t), emit_any, t->config.protocol,
+                                      t->config.family == 6);
+        }
+        batch->status[i] = (uint8_t)status;
+        done += status == OV_OK;
+    }
+    return done;
+}
+
+size_t ov_encap_into(const struct ov_tunnel *tunnel, struct ov_batch *in, struct ov_batch *out,
+                     uint32_t mtu, uint64_t sequence)
+{
+    return protocols[tunnel->config.protocol].copy(tunnel, in, out, mtu, sequence);
+}
+
+/* ---- decap --------------------------------------------------------------- */
+
+always_inline bool enabled(const struct ov_policy *y, int protocol)
+{
+    return y->protocols >> protocol & 1;
+}
+
+/* Whether a zero UDP checksum may come from this source to this destination. */
+static bool zero_checksum_allowed(const struct ov_policy *y, const uint8_t *packet,
+                                  const struct outer *o)
+{
+    if (y->zero6 != OV_ZERO6_PAIRS)
+        return y->zero6 == OV_ZERO6_ACCEPT;
+    uint8_t pair[32];
+    outer_addresses(packet, o, pair);
+    for (uint64_t i = 0; i < y->pair_count; i++)
+        if (memcmp(y->pairs + 32 * i, pair, sizeof pair) == 0)
+            return true;
+    return false;
+}
+
+/* Steps 9 and 10 for UDP: o->end and o->here become the datagram's. */
+always_inline int udp_check(const struct ov_policy *y, const uint8_t *packet, struct outer *o)
+{
+    const uint8_t *udp = packet + o->l4;
+    uint32_t length = get16(udp + 4), checksum = get16(udp + 6), here = o->here - o->l4;
+    if (unlikely(length == 0 && y->base == OV_LENIENT))
+        length = o->end - o->l4;
+    if (unlikely(length < UDP_LENGTH || length > o->end - o->l4))
+        return OV_UDP_LENGTH;
+    o->end = o->l4 + length;
+    o->here = o->l4 + min32(here, length);
+    if (checksum == 0) {
+        if (unlikely(o->version == 6) && !zero_checksum_allowed(y, packet, o))
+            return OV_UDP_ZERO_CHECKSUM;
+    } else if (y->verify && unlikely(!outer_checksum_good(packet, o, IP_UDP))) {
+        return OV_UDP_CHECKSUM;
+    }
+    return OV_OK;
+}
+
+/* Steps 13 to 17 for a frame from d->offset to o->end. */
+always_inline int open_frame(const struct ov_policy *y, const uint8_t *packet,
+                             const struct outer *o, struct ov_frame *d)
+{
+    const uint8_t *frame = packet + d->offset;
+    int status =
+        decap_inner(y, frame, o->here - d->offset, o->end - d->offset, false, d);
+    return unlikely(status != OV_OK) ? status : decap_mark(y, frame, o->tos, d);
+}
+
+always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet, uint32_t length,
+                               uint32_t wire, int link, struct ov_frame *d)
+{
+    struct outer o;
+    int status = outer_parse(packet, length, wire, link, y->base == OV_LENIENT, &o);
+    if (unlikely(status != OV_OK))
+        return status;
+    if (o.protocol == IP_UDP && enabled(y, OV_VXLAN)) {
+        if (unlikely(o.here - o.l4 < UDP_LENGTH))
+            return OV_UDP_TRUNCATED;
+        if (unlikely(get16(packet + o.l4 + 2) != y->vxlan_port))
+            return OV_UNKNOWN_PROTOCOL;
+        status = udp_check(y, packet, &o);
+        if (likely(status == OV_OK))
+            status = vxlan_check(y, packet, &o, d);
+    } else if (o.protocol == IP_GRE && enabled(y, OV_NVGRE)) {
+        status = nvgre_check(y, packet, &o, d);
+    } else if (o.protocol == IP_TCP && enabled(y, OV_STT)) {
+        return stt_decap(y, packet, &o, d);
+    } else {
+        return OV_UNKNOWN_PROTOCOL;
+    }
+    return unlikely(status != OV_OK) ? status : open_frame(y, packet, &o, d);
+}
+
+void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t length, size_t wire,
+              int link, struct ov_frame *d)
+{
+    memset(d, 0, sizeof *d);
+    if (length > UINT32_MAX || wire > UINT32_MAX || length > wire)
+        d->status = OV_BAD_ROW;
+    else
+        d->status = (uint8_t)decap_packet(policy, packet, (uint32_t)length, (uint32_t)wire, link, d);
+}
+
+/* Mend a frame where it lies; returns where it begins then.  A tag that is put
+ * in takes four bytes of the tunnel header before it. */
+static uint64_t mend_in_place(const struct ov_frame *d, uint8_t *data, uint64_t offset)
+{
+    uint8_t *frame = data + offset;
+    decap_mend(d, frame, 0);
+    if (d->remove != 0)
+        kernel_remove(frame, d->remove);
+    if (d->insert != 0) {
+        memmove(frame - TAG_LENGTH, frame, 12);
+        put16(frame + 8, ETHERTYPE_CTAG);
+        put16(frame + 10, d->tci);
+    }
+    return offset + d->remove - d->insert;
+}
+
+size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
+{
+    const struct ov_policy y = *policy;
+    struct ov_batch *b = batch;
+    size_t done = 0;
+    for (size_t i = 0; i < b->count; i++) {
+        if (unlikely(b->status[i] != OV_OK))
+            continue;
+        struct ov_frame d = {0};
+        uint64_t offset = b->offset[i];
+        uint32_t length = b->length[i], wire = b->wire[i];
+        int status = OV_BAD_ROW;
+        if (kernel_row_good(b, b->base[i], offset, length, wire))
+            status = decap_packet(&y, b->data + offset, length, wire, b->link[i], &d);
+        b->status[i] = (uint8_t)status;
+        if (unlikely(status != OV_OK))
+            continue;
+        offset += d.offset;
+        if (unlikely((d.insert | d.remove | d.tos_at) != 0 || d.l4 != 0))
+            offset = mend_in_place(&d, b->data, offset);
+        b->offset[i] = offset;
+        b->length[i] = d.length + d.insert - d.remove;
+        b->wire[i] = d.wire + d.insert - d.remove;
+        b->key[i] = d.key;
+        b->mss[i] = d.mss;
+        b->protocol[i] = d.protocol;
+        b->link[i] = OV_ETHERNET;
+        done++;
+    }
+    return done;
+}
+
+int ov_describe(const uint8_t *header, size_t length, int link, uint32_t protocol,
+                struct ov_config *config)
+{
+    struct outer o;
+    if (protocol == OV_NONE || protocol >= OV_PROTOCOL_COUNT ||
+        outer_describe(header, length, link, &o, config) != 0)
+        return -1;
+    config->protocol = (uint8_t)protocol;
+    return protocols[protocol].describe(header, length, &o, config);
+}

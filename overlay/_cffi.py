@@ -1,0 +1,22 @@
+"""The cffi backend: the C core through cffi.  The same names as :mod:`overlay.reference`."""
+
+from __future__ import annotations
+
+from . import _cffi_core
+from .compiled import CompiledCodec
+
+codec = CompiledCodec("cffi", _cffi_core)
+
+SttReassembler = codec.SttReassembler
+checksum = codec.checksum
+decap = codec.decap
+decap_batch = codec.decap_batch
+decap_many = codec.decap_many
+describe = codec.describe
+encap = codec.encap
+encap_batch = codec.encap_batch
+encap_into = codec.encap_into
+encap_many = codec.encap_many
+flow_hash = codec.flow_hash
+packets = codec.packets
+segments = codec.segments

@@ -1,0 +1,236 @@
+"""The C core through cffi, for PyPy and as a second way in: the names of ``_native.pyx``.
+
+Convert, one C call (cffi lets go of the GIL for it), translate the status.
+No packet loop and no protocol lives here.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from . import _cffi_lib  # type: ignore[attr-defined]
+from .codec import Buffer, Codec, Decapsulated, ReassemblyStats, byte_view, raise_for_encap
+from .errors import DecapError
+from .record import CONFIG
+from .record import Policy as PolicyRecord
+from .tunnel import PROTOCOLS
+
+ffi: Any = _cffi_lib.ffi
+lib: Any = _cffi_lib.lib
+
+_names = {cls.number: cls.name for cls in PROTOCOLS.values()}
+_lock = threading.Lock()
+_counter = random.getrandbits(32)
+
+
+def take(packets: int) -> int:
+    global _counter
+    with _lock:
+        first = _counter
+        _counter = (first + packets) & (2**64 - 1)
+    return first
+
+
+def _view(source: Any, what: str) -> tuple[Any, int]:
+    """A pointer to the bytes of any contiguous buffer, which it keeps alive, and their number."""
+    view = byte_view(source, what)
+    return ffi.from_buffer("uint8_t[]", view), view.nbytes
+
+
+def _batch(words: Any) -> Any:
+    return ffi.from_buffer("struct ov_batch *", words)
+
+
+class Encoder:
+    """A tunnel ready for packets."""
+
+    def __init__(self, record: Any) -> None:
+        self.tunnel = ffi.new("struct ov_tunnel *")
+        if lib.ov_tunnel_init(self.tunnel, ffi.from_buffer("struct ov_config *", record)) != 0:
+            raise ValueError("the tunnel's record is out of range")
+
+    @property
+    def address(self) -> int:
+        return int(ffi.cast("uintptr_t", self.tunnel))
+
+    def encap(self, frame: Buffer) -> bytes:
+        return self.encap_at(frame, take(1))
+
+    def encap_at(self, frame: Buffer, sequence: int) -> bytes:
+        data, size = _view(frame, "frame")
+        out = bytearray(size + self.tunnel.header_length)
+        length = lib.ov_encap(self.tunnel, data, size, sequence, ffi.from_buffer("uint8_t[]", out))
+        if length < 0:
+            raise_for_encap(-length)
+        return bytes(memoryview(out)[:length])
+
+    def encap_many(self, frames: Iterable[Buffer]) -> list[bytes]:
+        given = list(frames)
+        first = take(len(given))
+        return [self.encap_at(frame, first + i) for i, frame in enumerate(given)]
+
+
+class Policy:
+    """A profile as C reads it."""
+
+    def __init__(self, owner: PolicyRecord) -> None:
+        self.owner = owner
+        self.policy = ffi.from_buffer("struct ov_policy *", owner.record)
+
+
+# ---- one packet ----------------------------------------------------------------
+
+
+def _decapsulated(codec: Codec, d: Any, packet: Any, header: bytes, link: int) -> Decapsulated:
+    out = bytearray(lib.ov_decap_length(d))
+    lib.ov_decap_write(d, packet, ffi.from_buffer("uint8_t[]", out))
+    wire = d.wire + d.insert - d.remove
+    return Decapsulated(
+        codec, bytes(out), d.key, _names[d.protocol], header, link, int(d.mss), wire
+    )
+
+
+def decap(codec: Codec, policy: Policy, packet: Buffer, link: int, wire: int) -> Decapsulated:
+    data, size = _view(packet, "packet")
+    d = ffi.new("struct ov_frame *")
+    lib.ov_decap(policy.policy, data, size, size if wire < 0 else wire, link, d)
+    if d.status:
+        raise DecapError(d.status)
+    return _decapsulated(codec, d, data, bytes(ffi.buffer(data, d.offset)), link)
+
+
+def decap_many(
+    codec: Codec, policy: Policy, packets: Iterable[Buffer]
+) -> list[Decapsulated | DecapError]:
+    results: list[Decapsulated | DecapError] = []
+    for packet in packets:
+        try:
+            results.append(decap(codec, policy, packet, 0, -1))
+        except DecapError as error:
+            results.append(error)
+    return results
+
+
+def describe(header: bytes, protocol: int, link: int) -> Any:
+    data, size = _view(header, "header")
+    record = np.zeros(1, CONFIG)
+    config = ffi.from_buffer("struct ov_config *", record)
+    return record if lib.ov_describe(data, size, link, protocol, config) == 0 else None
+
+
+def segments(frame: Buffer, mss: int) -> list[bytes]:
+    data, size = _view(frame, "frame")
+    room = ffi.new("uint8_t[]", size + 1)
+    return [
+        bytes(ffi.buffer(room, lib.ov_tcp_segment(data, size, mss, i, room)))
+        for i in range(lib.ov_tcp_segments(data, size, mss))
+    ]
+
+
+# ---- batches ---------------------------------------------------------------------
+
+
+def encap_batch(batch: Any, encoder: Encoder, sequence: int) -> int:
+    return int(lib.ov_encap_batch(encoder.tunnel, _batch(batch), sequence))
+
+
+def encap_rows(batch: Any, addresses: Any, index: Any, sequence: int) -> int:
+    tunnels = ffi.cast("struct ov_tunnel **", ffi.from_buffer(addresses))
+    rows = ffi.cast("uint32_t *", ffi.from_buffer(index))
+    return int(lib.ov_encap_many(tunnels, addresses.size, rows, _batch(batch), sequence))
+
+
+def encap_into(batch: Any, out: Any, encoder: Encoder, mtu: int, sequence: int) -> int:
+    return int(lib.ov_encap_into(encoder.tunnel, _batch(batch), _batch(out), mtu, sequence))
+
+
+def decap_batch(batch: Any, policy: Policy) -> int:
+    return int(lib.ov_decap_batch(policy.policy, _batch(batch)))
+
+
+def pcap_scan(batch: Any, at: int, swapped: bool, stamps: Any) -> int:
+    to = ffi.cast("uint64_t *", ffi.from_buffer(stamps))
+    return int(lib.ov_pcap_scan(_batch(batch), at, swapped, to))
+
+
+def pcap_stamp(batch: Any, stamps: Any) -> None:
+    lib.ov_pcap_stamp(_batch(batch), ffi.cast("uint64_t *", ffi.from_buffer(stamps)))
+
+
+# ---- STT reassembly ---------------------------------------------------------------
+
+
+class Reassembler:
+    """The C reassembler and its block of memory.  Not for two threads at once."""
+
+    def __init__(self, memory: int, timeout: int, seed: int) -> None:
+        size = lib.ov_reassembler_size(memory)
+        if size == 0:
+            raise ValueError("memory is out of range")
+        self._block = ffi.new("uint8_t[]", size + 64)
+        start = int(ffi.cast("uintptr_t", self._block))
+        at = self._block + (-start % 64)
+        self._r = lib.ov_reassembler_init(at, memory, timeout, seed)
+
+    def push(self, codec: Codec, policy: Policy, packet: Buffer, now: int) -> Decapsulated | None:
+        data, size = _view(packet, "packet")
+        d = ffi.new("struct ov_frame *")
+        status = lib.ov_reassembler_push(self._r, policy.policy, data, size, size, 0, now, d)
+        if status in (lib.OV_STT_INCOMPLETE, lib.OV_STT_DUPLICATE, lib.OV_STT_OVERLAP):
+            return None
+        if status:
+            raise DecapError(status)
+        length = ffi.new("size_t *")
+        header = lib.ov_reassembler_header(self._r, length)
+        outer = bytes(ffi.buffer(header, length[0]))
+        return _decapsulated(codec, d, lib.ov_reassembler_frame(self._r), outer, 0)
+
+    def push_batch(self, policy: Policy, batch: Any, out: Any, now: int) -> int:
+        to = _batch(out)
+        return int(lib.ov_reassembler_batch(self._r, policy.policy, _batch(batch), to, now))
+
+    def expire(self, now: int) -> int:
+        return int(lib.ov_reassembler_expire(self._r, now))
+
+    def stats(self) -> ReassemblyStats:
+        s = ffi.new("struct ov_reassembly_stats *")
+        lib.ov_reassembler_stats(self._r, s)
+        return ReassemblyStats(**{name: getattr(s, name) for name, _ in ffi.typeof(s[0]).fields})
+
+
+# ---- numbers -----------------------------------------------------------------------
+
+
+def flow_hash(frame: Buffer, seed: int) -> int:
+    return int(lib.ov_flow_hash(*_view(frame, "frame"), seed))
+
+
+def checksum(data: Buffer) -> int:
+    return int(lib.ov_checksum(*_view(data, "data")))
+
+
+def checksum_by(name: str, data: Buffer) -> int | None:
+    result = int(lib.ov_checksum_by(name.encode(), *_view(data, "data")))
+    return None if result > 0xFFFF else result
+
+
+def checksum_name() -> str:
+    return str(ffi.string(lib.ov_checksum_name()).decode())
+
+
+def statuses() -> list[tuple[str, str]]:
+    """(name, text) of every status, in order."""
+    return [
+        (ffi.string(lib.ov_status_name(i)).decode(), ffi.string(lib.ov_status_text(i)).decode())
+        for i in range(lib.OV_STATUS_COUNT)
+    ]
+
+
+def sizes() -> dict[str, int]:
+    """Bytes of the structs that numpy records mirror."""
+    return {name: ffi.sizeof(f"struct {name}") for name in ("ov_config", "ov_policy", "ov_batch")}

@@ -1,0 +1,368 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, binding=False
+# The C core for CPython: convert, one C call, translate the status.
+# No packet loop and no protocol lives here.  _cffi_core.py has the same names.
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+import random
+
+import numpy as np
+
+from .codec import Decapsulated, ReassemblyStats, byte_view, raise_for_encap
+from .errors import DecapError
+from .record import CONFIG
+from .tunnel import PROTOCOLS
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **string, Py_ssize_t size) except -1
+    PyObject *Bytes_New "PyBytes_FromStringAndSize"(const char *v, Py_ssize_t size) except NULL
+
+cdef list names = [""] * (1 + max(kind.number for kind in PROTOCOLS.values()))
+for _kind in PROTOCOLS.values():
+    names[_kind.number] = _kind.name
+
+# Numbers for frame IDs and IP IDs; guarded by the GIL.
+cdef uint64_t counter = random.getrandbits(32)
+
+
+def take(uint64_t packets):
+    global counter
+    counter += packets
+    return counter - packets
+
+
+@cython.final
+@cython.no_gc
+cdef class View:
+    """Any contiguous buffer of bytes, held until this goes."""
+    cdef Py_buffer buffer
+    cdef const uint8_t *data
+    cdef size_t size
+    cdef bint held
+
+    def __cinit__(self, source, what, bint writable=False):
+        try:
+            PyObject_GetBuffer(source, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        except (TypeError, BufferError, ValueError):
+            byte_view(source, what)  # says what is wrong
+            raise
+        self.held = True
+        self.data = <const uint8_t *>self.buffer.buf
+        self.size = <size_t>self.buffer.len
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.buffer)
+
+
+cdef inline ov_batch *batch_of(View view) noexcept nogil:
+    return <ov_batch *>view.data
+
+
+@cython.final
+@cython.no_gc
+cdef class Encoder:
+    """A tunnel ready for packets."""
+    cdef ov_tunnel tunnel
+
+    def __cinit__(self, record):
+        cdef View view = View(record, "record")
+        if view.size < sizeof(ov_config):
+            raise ValueError("record is too short")
+        if ov_tunnel_init(&self.tunnel, <const ov_config *>view.data) != 0:
+            raise ValueError("the tunnel's record is out of range")
+
+    @property
+    def address(self):
+        return <uintptr_t>&self.tunnel
+
+    cdef object write(self, const uint8_t *data, size_t size, uint64_t sequence):
+        cdef Py_ssize_t room = <Py_ssize_t>(size + self.tunnel.header_length)
+        cdef PyObject *packet = Bytes_New(NULL, room)
+        cdef int64_t length = ov_encap(&self.tunnel, data, size, sequence,
+                                       <uint8_t *>PyBytes_AS_STRING(<object>packet))
+        if length != room:
+            if length < 0:
+                release(packet)
+                raise_for_encap(<int>-length)
+            _PyBytes_Resize(&packet, <Py_ssize_t>length)
+        return steal(packet)
+
+    def encap(self, frame):
+        """One packet of one frame."""
+        global counter
+        cdef uint64_t sequence = counter
+        cdef View view
+        counter += 1
+        if PyBytes_CheckExact(frame):
+            return self.write(<const uint8_t *>PyBytes_AS_STRING(frame),
+                              <size_t>PyBytes_GET_SIZE(frame), sequence)
+        view = View(frame, "frame")
+        return self.write(view.data, view.size, sequence)
+
+    def encap_at(self, frame, uint64_t sequence):
+        """The same with the numbers that a counter would give."""
+        cdef View view = View(frame, "frame")
+        return self.write(view.data, view.size, sequence)
+
+    def encap_many(self, frames):
+        """One packet of each frame."""
+        global counter
+        cdef list given = frames if type(frames) is list else list(frames)
+        cdef Py_ssize_t i, n = PyList_GET_SIZE(given)
+        cdef uint64_t sequence = counter
+        cdef View view
+        cdef list packets = [None] * n
+        counter += <uint64_t>n
+        for i in range(n):
+            frame = given[i]
+            if PyBytes_CheckExact(frame):
+                packets[i] = self.write(<const uint8_t *>PyBytes_AS_STRING(frame),
+                                        <size_t>PyBytes_GET_SIZE(frame),
+                                        sequence + <uint64_t>i)
+            else:
+                view = View(frame, "frame")
+                packets[i] = self.write(view.data, view.size, sequence + <uint64_t>i)
+        return packets
+
+
+cdef extern from *:
+    """
+    static inline PyObject *steal_bytes(PyObject *o) { return o; }
+    static inline void release_bytes(PyObject *o) { Py_DECREF(o); }
+    """
+    object steal "steal_bytes"(PyObject *o)
+    void release "release_bytes"(PyObject *o)
+
+
+@cython.final
+@cython.no_gc
+cdef class Policy:
+    """A profile as C reads it."""
+    cdef ov_policy policy
+    cdef object owner
+
+    def __cinit__(self, owner):
+        cdef View view = View(owner.record, "record")
+        if view.size < sizeof(ov_policy):
+            raise ValueError("record is too short")
+        memcpy(&self.policy, view.data, sizeof(ov_policy))
+        self.owner = owner
+
+
+# ---- one packet ----------------------------------------------------------------
+
+cdef object decapsulated(codec, const ov_frame *d, const uint8_t *packet, object header, int link):
+    cdef size_t length = ov_decap_length(d)
+    frame = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+    ov_decap_write(d, packet, <uint8_t *>PyBytes_AS_STRING(frame))
+    return Decapsulated(codec, frame, d.key, names[d.protocol], header, link, d.mss,
+                        d.wire + d.insert - d.remove)
+
+
+cdef object decap_view(codec, Policy policy, const uint8_t *data, size_t size, size_t wire,
+                       int link):
+    """The frame, or the status as an int."""
+    cdef ov_frame d
+    ov_decap(&policy.policy, data, size, wire, link, &d)
+    if d.status != OV_OK:
+        return d.status
+    header = PyBytes_FromStringAndSize(<const char *>data, d.offset)
+    return decapsulated(codec, &d, data, header, link)
+
+
+def decap(codec, Policy policy not None, packet, int link, int64_t wire):
+    cdef View view = View(packet, "packet")
+    result = decap_view(codec, policy, view.data, view.size,
+                        view.size if wire < 0 else <size_t>wire, link)
+    if type(result) is int:
+        raise DecapError(result)
+    return result
+
+
+def decap_many(codec, Policy policy not None, packets):
+    cdef View view
+    cdef list results = []
+    for packet in packets:
+        view = View(packet, "packet")
+        result = decap_view(codec, policy, view.data, view.size, view.size, 0)
+        results.append(DecapError(result) if type(result) is int else result)
+    return results
+
+
+def describe(header, uint32_t protocol, int link):
+    cdef View view = View(header, "header")
+    record = np.zeros(1, CONFIG)
+    cdef View out = View(record, "record", True)
+    if ov_describe(view.data, view.size, link, protocol, <ov_config *>out.data) != 0:
+        return None
+    return record
+
+
+def segments(frame, uint32_t mss):
+    cdef View view = View(frame, "frame")
+    cdef size_t i, n = ov_tcp_segments(view.data, view.size, mss)
+    cdef uint8_t *room = <uint8_t *>PyMem_Malloc(view.size + 1)
+    cdef list packets = []
+    if room == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            size = ov_tcp_segment(view.data, view.size, mss, i, room)
+            packets.append(PyBytes_FromStringAndSize(<const char *>room, <Py_ssize_t>size))
+    finally:
+        PyMem_Free(room)
+    return packets
+
+
+# ---- batches ---------------------------------------------------------------------
+
+def encap_batch(batch, Encoder encoder not None, uint64_t sequence):
+    cdef View view = View(batch, "batch", True)
+    cdef size_t done
+    with nogil:
+        done = ov_encap_batch(&encoder.tunnel, batch_of(view), sequence)
+    return done
+
+
+def encap_rows(batch, addresses, index, uint64_t sequence):
+    cdef View view = View(batch, "batch", True)
+    cdef View tunnels = View(addresses, "addresses")
+    cdef View rows = View(index, "index")
+    cdef size_t done
+    with nogil:
+        done = ov_encap_many(<const ov_tunnel **>tunnels.data, tunnels.size // sizeof(void *),
+                             <const uint32_t *>rows.data, batch_of(view), sequence)
+    return done
+
+
+def encap_into(batch, out, Encoder encoder not None, uint32_t mtu, uint64_t sequence):
+    cdef View view = View(batch, "batch", True)
+    cdef View to = View(out, "out", True)
+    cdef size_t done
+    with nogil:
+        done = ov_encap_into(&encoder.tunnel, batch_of(view), batch_of(to), mtu, sequence)
+    return done
+
+
+def decap_batch(batch, Policy policy not None):
+    cdef View view = View(batch, "batch", True)
+    cdef size_t done
+    with nogil:
+        done = ov_decap_batch(&policy.policy, batch_of(view))
+    return done
+
+
+def pcap_scan(batch, uint64_t at, bint swapped, stamps):
+    cdef View view = View(batch, "batch", True)
+    cdef View to = View(stamps, "stamps", True)
+    cdef uint64_t end
+    with nogil:
+        end = ov_pcap_scan(batch_of(view), at, swapped, <uint64_t *>to.data)
+    return end
+
+
+def pcap_stamp(batch, stamps):
+    cdef View view = View(batch, "batch", True)
+    cdef View given = View(stamps, "stamps")
+    with nogil:
+        ov_pcap_stamp(batch_of(view), <const uint64_t *>given.data)
+
+
+# ---- STT reassembly ---------------------------------------------------------------
+
+cdef class Reassembler:
+    """The C reassembler and its block of memory.  Not for two threads at once."""
+    cdef ov_reassembler *r
+    cdef void *block
+
+    def __cinit__(self, uint64_t memory, uint64_t timeout, uint64_t seed):
+        cdef size_t size = ov_reassembler_size(memory)
+        if size == 0:
+            raise ValueError("memory is out of range")
+        self.block = PyMem_Malloc(size + 64)
+        if self.block == NULL:
+            raise MemoryError
+        self.r = ov_reassembler_init(<void *>((<uintptr_t>self.block + 63) & ~<uintptr_t>63),
+                                     memory, timeout, seed)
+
+    def __dealloc__(self):
+        PyMem_Free(self.block)
+
+    def push(self, codec, Policy policy not None, packet, uint64_t now):
+        cdef View view = View(packet, "packet")
+        cdef ov_frame d
+        cdef size_t length = 0
+        cdef int status = ov_reassembler_push(self.r, &policy.policy, view.data, view.size,
+                                              view.size, 0, now, &d)
+        if status == OV_STT_INCOMPLETE or status == OV_STT_DUPLICATE or status == OV_STT_OVERLAP:
+            return None
+        if status != OV_OK:
+            raise DecapError(status)
+        cdef const uint8_t *header = ov_reassembler_header(self.r, &length)
+        outer = PyBytes_FromStringAndSize(<const char *>header, <Py_ssize_t>length)
+        return decapsulated(codec, &d, ov_reassembler_frame(self.r), outer, 0)
+
+    def push_batch(self, Policy policy not None, batch, out, uint64_t now):
+        cdef View view = View(batch, "batch", True)
+        cdef View to = View(out, "out", True)
+        cdef size_t done
+        with nogil:
+            done = ov_reassembler_batch(self.r, &policy.policy, batch_of(view), batch_of(to), now)
+        return done
+
+    def expire(self, uint64_t now):
+        return ov_reassembler_expire(self.r, now)
+
+    def stats(self):
+        cdef ov_reassembly_stats s
+        ov_reassembler_stats(self.r, &s)
+        return ReassemblyStats(**s)
+
+
+# ---- numbers -----------------------------------------------------------------------
+
+def flow_hash(frame, uint64_t seed):
+    cdef View view = View(frame, "frame")
+    return ov_flow_hash(view.data, view.size, seed)
+
+
+def checksum(data):
+    cdef View view = View(data, "data")
+    return ov_checksum(view.data, view.size)
+
+
+def checksum_by(name, data):
+    cdef View view = View(data, "data")
+    cdef bytes encoded = name.encode()
+    cdef uint32_t result = ov_checksum_by(encoded, view.data, view.size)
+    return None if result > 0xFFFF else result
+
+
+def checksum_name():
+    return ov_checksum_name().decode()
+
+
+def statuses():
+    """(name, text) of every status, in order."""
+    return [(ov_status_name(i).decode(), ov_status_text(i).decode())
+            for i in range(OV_STATUS_COUNT)]
+
+
+def sizes():
+    """Bytes of the structs that numpy records mirror."""
+    return {"ov_config": sizeof(ov_config), "ov_policy": sizeof(ov_policy),
+            "ov_batch": sizeof(ov_batch)}

@@ -1,0 +1,237 @@
+"""CompiledCodec: the Codec over the C core, whichever way in.
+
+``_native`` (Cython) and ``_cffi_core`` offer the same few functions; all that
+is not a call into C is here, once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .batch import Batch
+from .codec import Buffer, Codec, Decapsulated, Reassembler, ReassemblyStats, nanoseconds
+from .codec import tunnel_rows
+from .errors import ConfigError, DecapError
+from .profile import Profile
+from .record import Policy, tunnel_of, tunnel_record
+from .tunnel import PROTOCOLS, Tunnel, integer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["CompiledCodec"]
+
+
+class CompiledCodec(Codec):
+    """The backends in C.  See :class:`overlay.codec.Codec`.
+
+    :param name: ``"native"`` or ``"cffi"``.
+    :param core: the module with the calls into C.
+    """
+
+    def __init__(self, name: str, core: Any) -> None:
+        super().__init__()
+        self.name = name
+        self.core = core
+        self._slot = f"_encoder_{name}"
+        self._policy_of = lru_cache(maxsize=64)(lambda profile: core.Policy(Policy(profile)))
+        self.pcap_scan = core.pcap_scan
+        self.pcap_stamp = core.pcap_stamp
+
+        class SttReassembler(CompiledReassembler):
+            codec = self
+
+        SttReassembler.__doc__ = Reassembler.__doc__
+        self.SttReassembler = SttReassembler
+
+    def take(self, packets: int = 1) -> int:
+        first: int = self.core.take(packets)
+        return first
+
+    def encoder(self, tunnel: Tunnel) -> Any:
+        encoder = tunnel.__dict__.get(self._slot)
+        if encoder is None:
+            # Kept with the tunnel: it lives as long, and two made at once are equal.
+            encoder = tunnel.__dict__[self._slot] = self.core.Encoder(tunnel_record(tunnel))
+        return encoder
+
+    def policy(self, profile: str | Profile, options: dict[str, Any]) -> Any:
+        """The C form of a profile, made once."""
+        if options or type(profile) is not str:
+            return self._policy_of(Profile.of(profile, **options))
+        return self._policy_of(_plain(profile))
+
+    # -- one frame ------------------------------------------------------------
+
+    def encap(self, tunnel: Tunnel, frame: Buffer, *, sequence: int | None = None) -> bytes:
+        encoder = self.encoder(tunnel)
+        packet: bytes = (
+            encoder.encap(frame) if sequence is None else encoder.encap_at(frame, sequence)
+        )
+        return packet
+
+    def decap(
+        self,
+        packet: Buffer,
+        profile: str | Profile = "rfc",
+        *,
+        link: int = 0,
+        wire_length: int | None = None,
+        **options: Any,
+    ) -> Decapsulated:
+        policy = self.policy(profile, options)
+        wire = -1
+        if wire_length is not None:
+            wire = integer("wire_length", wire_length, memoryview(packet).nbytes, 2**32 - 1)
+        if link != 0:
+            link = integer("link", link, 0, 255)
+        result: Decapsulated = self.core.decap(self, policy, packet, link, wire)
+        return result
+
+    def decap_many(
+        self, packets: Iterable[Buffer], profile: str | Profile = "rfc", **options: Any
+    ) -> list[Decapsulated | DecapError]:
+        results: list[Decapsulated | DecapError] = self.core.decap_many(
+            self, self.policy(profile, options), packets
+        )
+        return results
+
+    def describe(self, header: bytes, protocol: str, *, link: int = 0) -> Tunnel:
+        if protocol not in PROTOCOLS:
+            raise ConfigError("protocol", protocol, "one of " + ", ".join(PROTOCOLS))
+        record = self.core.describe(header, PROTOCOLS[protocol].number, link)
+        if record is None:
+            raise ConfigError("header", f"<{len(header)} bytes>", f"outer headers of {protocol}")
+        return tunnel_of(record)
+
+    # -- batches --------------------------------------------------------------
+
+    def encap_batch(
+        self,
+        batch: Batch,
+        tunnels: Tunnel | Sequence[Tunnel],
+        index: npt.ArrayLike | None = None,
+        *,
+        sequence: int | None = None,
+    ) -> int:
+        several, rows = tunnel_rows(batch, tunnels, index)
+        first = self.take(batch.count) if sequence is None else sequence
+        encoders = [self.encoder(tunnel) for tunnel in several]
+        done: int
+        if rows is None:
+            done = self.core.encap_batch(batch._struct, encoders[0], first)
+        elif not encoders:
+            done = 0
+        else:
+            addresses = np.array([encoder.address for encoder in encoders], np.uint64)
+            done = self.core.encap_rows(batch._struct, addresses, rows, first)
+        return done
+
+    def encap_into(
+        self, batch: Batch, out: Batch, tunnel: Tunnel, mtu: int = 0, *, sequence: int | None = None
+    ) -> int:
+        _distinct(batch, out)
+        mtu = integer("mtu", mtu, 0, 65535)
+        first = self.take(out.capacity) if sequence is None else sequence
+        done: int = self.core.encap_into(
+            batch._struct, out._struct, self.encoder(tunnel), mtu, first
+        )
+        return done
+
+    def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
+        if not isinstance(batch, Batch):
+            raise TypeError(f"batch must be a Batch, not {type(batch).__name__}")
+        done: int = self.core.decap_batch(batch._struct, self.policy(profile, options))
+        return done
+
+    # -- the rest -------------------------------------------------------------
+
+    def segments(self, frame: Buffer, mss: int) -> list[bytes]:
+        packets: list[bytes] = self.core.segments(frame, integer("mss", mss, 0, 65535))
+        return packets
+
+    def flow_hash(self, frame: Buffer, seed: int = 0) -> int:
+        if memoryview(frame).nbytes < 14:
+            raise ConfigError("frame", f"<{memoryview(frame).nbytes} bytes>", "at least 14 bytes")
+        value: int = self.core.flow_hash(frame, integer("seed", seed, 0, 2**64 - 1))
+        return value
+
+    def checksum(self, data: Buffer) -> int:
+        value: int = self.core.checksum(data)
+        return value
+
+    def checksum_by(self, routine: str, data: Buffer) -> int | None:
+        """The same by one routine: ``"avx512"``, ``"avx2"``, ``"neon"``,
+        ``"portable"`` or ``"naive"``; None where this machine has it not."""
+        value: int | None = self.core.checksum_by(routine, data)
+        return value
+
+    @property
+    def checksum_routine(self) -> str:
+        """The routine in use."""
+        name: str = self.core.checksum_name()
+        return name
+
+
+def _plain(name: str) -> Profile:
+    return Profile.of(name)
+
+
+def _distinct(batch: Batch, out: Batch) -> None:
+    for name, value in (("batch", batch), ("out", out)):
+        if not isinstance(value, Batch):
+            raise TypeError(f"{name} must be a Batch, not {type(value).__name__}")
+    if batch is out or np.shares_memory(batch.data, out.data):
+        raise ConfigError("out", out, "a batch with memory of its own")
+
+
+class CompiledReassembler(Reassembler):
+    """STT reassembly in C; calls from several threads take turns."""
+
+    codec: CompiledCodec
+
+    def __init__(
+        self,
+        timeout: float = 30.0,
+        memory: int = 4 << 20,
+        *,
+        profile: str | Profile = "rfc",
+        **options: Any,
+    ) -> None:
+        super().__init__(timeout, memory, profile=profile, **options)
+        self._policy = self.codec.policy(self.profile, {})
+        self._lock = threading.Lock()
+        self._core = self.codec.core.Reassembler(
+            self.memory, nanoseconds(self.timeout), self.codec.take(1)
+        )
+
+    def push(self, packet: Buffer, now: float) -> Decapsulated | None:
+        with self._lock:
+            result: Decapsulated | None = self._core.push(
+                self.codec, self._policy, packet, nanoseconds(now)
+            )
+        return result
+
+    def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
+        _distinct(batch, out)
+        with self._lock:
+            frames: int = self._core.push_batch(
+                self._policy, batch._struct, out._struct, nanoseconds(now)
+            )
+        return frames
+
+    def expire(self, now: float) -> int:
+        with self._lock:
+            expired: int = self._core.expire(nanoseconds(now))
+        return expired
+
+    @property
+    def stats(self) -> ReassemblyStats:
+        with self._lock:
+            stats: ReassemblyStats = self._core.stats()
+        return stats
