@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _cffi_lib  # type: ignore[attr-defined]
+from . import _cffi_lib
 from .codec import Buffer, Codec, Decapsulated, ReassemblyStats, byte_view, raise_for_encap
 from .errors import DecapError
 from .record import CONFIG

@@ -270,6 +270,9 @@ class Batch:
 
     # -- rows -----------------------------------------------------------------
 
+    def _view(self) -> memoryview:
+        return self._data.data
+
     def __len__(self) -> int:
         return self.count
 
@@ -282,11 +285,11 @@ class Batch:
         at, size = int(self._columns["offset"][index]), int(self._columns["length"][index])
         if at + size > self._data.size:
             raise IndexError(f"row {row} lies outside the data")
-        return memoryview(self._data)[at : at + size]
+        return self._view()[at : at + size]
 
     def frames(self) -> Iterator[memoryview]:
         """The rows whose status is OK, in order, without a copy."""
-        view = memoryview(self._data)
+        view = self._view()
         size = self._data.size
         rows = zip(self.status.tolist(), self.offset.tolist(), self.length.tolist(), strict=True)
         for status, at, length in rows:

@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .batch import Batch
-from .codec import Buffer, Codec, Decapsulated, Reassembler, ReassemblyStats, nanoseconds
-from .codec import tunnel_rows
+from .codec import (
+    Buffer,
+    Codec,
+    Decapsulated,
+    Reassembler,
+    ReassemblyStats,
+    byte_view,
+    nanoseconds,
+    tunnel_rows,
+)
 from .errors import ConfigError, DecapError
 from .profile import Profile
 from .record import Policy, tunnel_of, tunnel_record
@@ -87,7 +95,9 @@ class CompiledCodec(Codec):
         policy = self.policy(profile, options)
         wire = -1
         if wire_length is not None:
-            wire = integer("wire_length", wire_length, memoryview(packet).nbytes, 2**32 - 1)
+            wire = integer(
+                "wire_length", wire_length, byte_view(packet, "packet").nbytes, 2**32 - 1
+            )
         if link != 0:
             link = integer("link", link, 0, 255)
         result: Decapsulated = self.core.decap(self, policy, packet, link, wire)
@@ -156,8 +166,9 @@ class CompiledCodec(Codec):
         return packets
 
     def flow_hash(self, frame: Buffer, seed: int = 0) -> int:
-        if memoryview(frame).nbytes < 14:
-            raise ConfigError("frame", f"<{memoryview(frame).nbytes} bytes>", "at least 14 bytes")
+        size = byte_view(frame, "frame").nbytes
+        if size < 14:
+            raise ConfigError("frame", f"<{size} bytes>", "at least 14 bytes")
         value: int = self.core.flow_hash(frame, integer("seed", seed, 0, 2**64 - 1))
         return value
 
@@ -167,7 +178,8 @@ class CompiledCodec(Codec):
 
     def checksum_by(self, routine: str, data: Buffer) -> int | None:
         """The same by one routine: ``"avx512"``, ``"avx2"``, ``"neon"``,
-        ``"portable"`` or ``"naive"``; None where this machine has it not."""
+        ``"portable"`` or ``"naive"``; None where this machine has it not.
+        """
         value: int | None = self.core.checksum_by(routine, data)
         return value
 

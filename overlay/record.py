@@ -8,7 +8,7 @@ compiled backends share it; the reference never sees it.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,11 @@ POLICY = np.dtype(
 
 _INNER_VLAN = ("keep", "strip", "reject")
 _BASES = ("rfc", "strict", "lenient")
-_INNER_CHECKSUM = ("unknown", "verified", "partial")
+_INNER_CHECKSUM: tuple[Literal["unknown", "verified", "partial"], ...] = (
+    "unknown",
+    "verified",
+    "partial",
+)
 _DONT_LEARN, _APPLIED = 0x40, 0x08
 
 

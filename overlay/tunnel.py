@@ -92,6 +92,8 @@ class Tunnel:
     name: ClassVar[str] = ""
     #: The protocol's number in ``Batch.protocol`` and in C.
     number: ClassVar[int] = 0
+    #: The field that :attr:`key` is.
+    key_field: ClassVar[str] = ""
     #: Bytes that the protocol adds after the outer IP header.
     _shim: ClassVar[int] = 0
 
@@ -198,7 +200,8 @@ class Tunnel:
     @property
     def key(self) -> int:
         """The VNI, the VSID or the Context ID."""
-        raise NotImplementedError  # pragma: no cover - every protocol has one
+        value: int = getattr(self, self.key_field)
+        return value
 
     @property
     def overhead(self) -> int:
@@ -282,6 +285,7 @@ class VXLAN(Tunnel):
 
     name: ClassVar[str] = "vxlan"
     number: ClassVar[int] = 1
+    key_field: ClassVar[str] = "vni"
     _shim: ClassVar[int] = 8 + 8
     vni: int
     port: int = 4789
@@ -305,10 +309,6 @@ class VXLAN(Tunnel):
     def _derived(self) -> dict[str, object]:
         return {**super()._derived(), "checksum": self.family == 6}
 
-    @property
-    def key(self) -> int:
-        return self.vni
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class NVGRE(Tunnel):
@@ -321,6 +321,7 @@ class NVGRE(Tunnel):
 
     name: ClassVar[str] = "nvgre"
     number: ClassVar[int] = 2
+    key_field: ClassVar[str] = "vsid"
     _shim: ClassVar[int] = 8
     vsid: int
     flow_id: int | None = None
@@ -336,10 +337,6 @@ class NVGRE(Tunnel):
             )
         if self.flow_id is not None:
             self._integer("flow_id", 0, 255)
-
-    @property
-    def key(self) -> int:
-        return self.vsid
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -358,6 +355,7 @@ class STT(Tunnel):
 
     name: ClassVar[str] = "stt"
     number: ClassVar[int] = 3
+    key_field: ClassVar[str] = "context_id"
     _shim: ClassVar[int] = 20 + 18
     context_id: int
     inner_checksum: Literal["unknown", "verified", "partial"] = "unknown"
@@ -373,10 +371,6 @@ class STT(Tunnel):
             raise ConfigError("mss", self.mss, "0 unless inner_checksum='partial'")
         if self.frame_id is not None:
             self._integer("frame_id", 0, 2**32 - 1)
-
-    @property
-    def key(self) -> int:
-        return self.context_id
 
 
 #: Every protocol's tunnel class by its name.

@@ -14,7 +14,7 @@ import struct
 import tempfile
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from overlay.errors import ConfigError
 
 from . import record
 from .block import Interface
+
+if TYPE_CHECKING:
+    from .pcap import Burst
 
 __all__ = ["CaptureWriter"]
 
@@ -117,6 +120,14 @@ class CaptureWriter:
             self._put(body + struct.pack("=HHI", 0, 0, length))
         self._described += len(interfaces)
 
+    def times(self, burst: Burst) -> npt.NDArray[Any]:
+        """The burst's timestamps in the unit of this file, for the methods below.
+
+        pcap: stamps (see :mod:`.record`), as they are if the units are equal.
+        pcapng: nanoseconds since 1970.
+        """
+        return burst.timestamps if self.format == "pcapng" else burst.stamps(self.nanosecond)
+
     def write(
         self,
         batch: Batch,
@@ -128,31 +139,39 @@ class CaptureWriter:
         :param timestamps: nanoseconds since 1970, one a row, or one for all.
         :param interface: pcapng: number of the interface, one a row, or one for all.
         """
-        times = np.broadcast_to(np.asarray(timestamps, np.int64), batch.count)
-        if self.format == "pcapng":
-            numbers = np.broadcast_to(np.asarray(interface, np.uint32), batch.count)
-            return self._write_blocks(batch, times, numbers)
-        return self.write_stamped(batch, record.stamps(times, self.nanosecond))
+        times: Any = np.broadcast_to(np.asarray(timestamps, np.int64), batch.count)
+        if self.format == "pcap":
+            times = record.stamps(times, self.nanosecond)
+        numbers = np.broadcast_to(np.asarray(interface, np.uint32), batch.count)
+        return self.write_all(batch, times, numbers)
 
-    def write_stamped(self, batch: Batch, stamps: record.Stamps) -> int:
-        """pcap: the same with stamps (see :mod:`.record`) in the file's unit."""
+    def write_all(
+        self, batch: Batch, times: npt.NDArray[Any], interface: npt.NDArray[np.uint32]
+    ) -> int:
+        """The same with :meth:`times`."""
+        if self.format == "pcapng":
+            return self._write_blocks(batch, times, interface)
         rows = int(np.count_nonzero(batch.status == 0))
         size = int(batch.length.sum(dtype=np.int64)) + rows * record.HEADER
         if self._arena.data.size < size or self._arena.capacity < rows:
             self._arena = Batch.packed(2 * size + 1, 2 * rows + 1, gap=record.HEADER)
         record.pack(batch, self._arena)
-        return self.write_packed(self._arena, stamps)
+        return self.write_packed(self._arena, times, interface)
 
-    def write_packed(self, out: Batch, stamps: record.Stamps) -> int:
-        """pcap: write what a 1:N function packed with a gap of 16 bytes; in one go.
+    def write_packed(
+        self, out: Batch, times: npt.NDArray[Any], interface: npt.NDArray[np.uint32]
+    ) -> int:
+        """Write what a 1:N function packed with a gap of 16 bytes; pcap in one go.
 
-        :param stamps: one for each row that ``out.origin`` may name.
+        :param times: :meth:`times`, and
+        :param interface: numbers, one for each row that ``out.origin`` may name.
         """
-        if not out.count:
-            return 0
-        record.stamp(out, stamps)
-        self._put(memoryview(out.data)[: out.used])  # type: ignore[arg-type]
-        self.packets += out.count
+        if self.format == "pcapng":
+            return self._write_blocks(out, times[out.origin], interface[out.origin])
+        if out.count:
+            record.stamp(out, times)
+            self._put(memoryview(out.data)[: out.used])  # type: ignore[arg-type]
+            self.packets += out.count
         return out.count
 
     def _write_blocks(

@@ -120,7 +120,7 @@ class ReferenceCodec(Codec):
             except (EncapError, DecapError) as error:
                 batch.status[row] = error.status
                 continue
-            if not rows.fits(out, packets):
+            if not rows.fits(out, [len(packet) for packet in packets]):
                 batch.status[row] = Status.NO_ROOM
                 continue
             cut = wire - len(frame)

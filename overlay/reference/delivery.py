@@ -59,7 +59,8 @@ class Delivered:
     """A mended inner frame.
 
     ``wire`` is its length on the wire, at least ``len(frame)``; ``end`` is
-    where it ended in the packet.
+    where it ended in the packet, ``grown`` by how much a tag put back made
+    it longer (or, below 0, tags stripped made it shorter).
     """
 
     protocol: str
@@ -70,6 +71,7 @@ class Delivered:
     end: int
     link: int
     mss: int
+    grown: int
 
 
 def deliver(carried: Carried, profile: Profile) -> Delivered:
@@ -91,15 +93,17 @@ def deliver(carried: Carried, profile: Profile) -> Delivered:
         if not is_cut:
             frame = offload.complete(stt, frame)
     frame = _retag(frame, stt, profile)
+    grown = len(frame) - len(carried.frame)
     return Delivered(
         carried.protocol,
         carried.key,
         frame,
-        wire=carried.wire + len(frame) - len(carried.frame),
+        wire=carried.wire + grown,
         header=carried.header,
         end=len(carried.header) + len(carried.frame),
         link=carried.link,
         mss=mss,
+        grown=grown,
     )
 
 

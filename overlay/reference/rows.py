@@ -57,21 +57,31 @@ def check_pair(batch: Batch, out: Batch) -> None:
         raise ConfigError("out", out, "another batch than the input")
 
 
-def fits(out: Batch, packets: Sequence[bytes]) -> bool:
-    """Whether ``out`` has rows and bytes left for all of these."""
-    size = sum(out.gap + len(packet) for packet in packets)
-    return out.count + len(packets) <= out.capacity and out.used + size <= out.data.size
+def fits(out: Batch, lengths: Sequence[int]) -> bool:
+    """Whether ``out`` has rows and bytes left for packets of these lengths."""
+    size = sum(out.gap + length for length in lengths)
+    return out.count + len(lengths) <= out.capacity and out.used + size <= out.data.size
 
 
 def append(
-    out: Batch, data: bytes, wire: int, origin: int, key: int, protocol: str, mss: int = 0
+    out: Batch,
+    data: bytes,
+    wire: int,
+    origin: int,
+    key: int,
+    protocol: str,
+    *,
+    mss: int = 0,
+    headroom: int = 0,
 ) -> None:
     """Add a row after the last one; :func:`fits` said that it does."""
-    row, start = out.count, out.used + out.gap
+    row, base = out.count, out.used + out.gap
+    start = base + headroom
     out._struct[_COUNT] = row + 1
     out._struct[_USED] = start + len(data)
     out.data.data[start : start + len(data)] = data
-    out.base[row] = out.offset[row] = start
+    out.base[row] = base
+    out.offset[row] = start
     out.length[row] = len(data)
     out.wire[row] = wire
     out.key[row] = key

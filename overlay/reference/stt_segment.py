@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from overlay.batch import Batch
@@ -118,6 +119,10 @@ class _Pending:
             filled = dataclasses.replace(filled, head=outer, header=outer.packet[: segment.at])
         return filled
 
+    @property
+    def is_whole(self) -> bool:
+        return all(self.seen)
+
     def deliver(self, profile: Profile) -> Delivered:
         """The whole frame, checked and mended (3.3.1: CE if any segment had it)."""
         assert self.head is not None
@@ -169,8 +174,9 @@ class SttReassembler(Reassembler):
     def push(self, packet: Buffer, now: float) -> Decapsulated | None:
         at = nanoseconds(now)
         data = bytes(byte_view(packet, "packet"))
+        self._expire(at)
         try:
-            whole = self._push(data, len(data), 0, at, lambda _: True)
+            whole = self._push(lambda: (data, len(data), 0), at, lambda _: True)
         except DecapError as error:
             if error.status in (Status.STT_DUPLICATE, Status.STT_OVERLAP):
                 return None
@@ -185,18 +191,24 @@ class SttReassembler(Reassembler):
     def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
         at = nanoseconds(now)
         rows.check_pair(batch, out)
+        self._expire(at)
         frames = 0
         for row in rows.pending(batch):
             try:
-                packet, wire, link = rows.read(batch, row)
-                whole = self._push(packet, wire, link, at, lambda w: rows.fits(out, [w.frame]))
+                whole = self._push(
+                    partial(rows.read, batch, row), at, lambda size: rows.fits(out, [size])
+                )
             except DecapError as error:
                 batch.status[row] = error.status
                 continue
             if whole is None:
                 batch.status[row] = Status.STT_INCOMPLETE
                 continue
-            rows.append(out, whole.frame, whole.wire, row, whole.key, whole.protocol, whole.mss)
+            rows.append(
+                out, whole.frame, whole.wire, row, whole.key, whole.protocol,
+                mss=whole.mss,
+                headroom=stt.FRAME_HEADER - whole.grown,
+            )  # fmt: skip
             frames += 1
         return frames
 
@@ -219,20 +231,19 @@ class SttReassembler(Reassembler):
         return len(over)
 
     def _push(
-        self, packet: bytes, wire: int, link: int, now: int, fits: Callable[[Delivered], bool]
+        self, read: Callable[[], tuple[bytes, int, int]], now: int, fits: Callable[[int], bool]
     ) -> Delivered | None:
         """The whole frame, or None if the segment is held.  Raises :class:`DecapError`.
 
-        NO_ROOM, where ``fits`` says so of a whole frame, leaves all as if the
-        packet had not come.
+        ``fits`` says whether there is room for an STT frame of so many bytes.
+        Where there is not, NO_ROOM leaves all as if the packet had not come.
         """
-        self._expire(now)
         try:
-            whole = self._take(packet, wire, link, now, fits)
+            whole = self._take(*read(), now, fits)
         except DecapError as error:
             if error.status != Status.NO_ROOM:
-                self._counts["segments"] += 1
                 counter = {Status.STT_DUPLICATE: "duplicates", Status.STT_OVERLAP: "overlaps"}
+                self._counts["segments"] += 1
                 self._counts[counter.get(error.status, "refused")] += 1
             raise
         self._counts["segments"] += 1
@@ -240,7 +251,7 @@ class SttReassembler(Reassembler):
         return whole
 
     def _take(
-        self, packet: bytes, wire: int, link: int, now: int, fits: Callable[[Delivered], bool]
+        self, packet: bytes, wire: int, link: int, now: int, fits: Callable[[int], bool]
     ) -> Delivered | None:
         profile = self.profile
         outer = parse(packet, wire, link, profile)
@@ -248,41 +259,27 @@ class SttReassembler(Reassembler):
             raise DecapError(Status.UNKNOWN_PROTOCOL)
         segment = stt.parse_segment(outer, profile)
         if segment.is_whole:
-            whole = deliver(stt.of_segment(segment, profile), profile)
-            if not fits(whole):
+            if not fits(len(segment.payload)):
                 raise DecapError(Status.NO_ROOM)
-            return whole
+            return deliver(stt.of_segment(segment, profile), profile)
         if outer.is_cut:
             raise DecapError(Status.FRAME_CUT)
         if segment.at > MAX_HEADER:
             raise DecapError(Status.IP_EXTENSION)
-        return self._fill(segment, now, fits)
 
-    def _fill(
-        self, segment: stt.Segment, now: int, fits: Callable[[Delivered], bool]
-    ) -> Delivered | None:
-        outer, length = segment.outer, segment.length
-        key = (outer.destination, outer.source, segment.port, segment.frame_id, length)
-        pending = self._table.frames.get(key, _Pending(now, bytes(length), bytes(length)))
+        key = (outer.destination, outer.source, segment.port, segment.frame_id, segment.length)
+        nothing = bytes(segment.length)
+        pending = self._table.frames.get(key, _Pending(now, nothing, nothing))
         seen = pending.seen[segment.start : segment.end]
         if all(seen):
             raise DecapError(Status.STT_DUPLICATE)
         if any(seen):
             raise DecapError(Status.STT_OVERLAP)
-
-        filled = pending.with_segment(segment)
-        whole: Delivered | None = None
-        refusal: DecapError | None = None
-        if all(filled.seen):
-            try:
-                whole = filled.deliver(self.profile)
-            except DecapError as error:
-                refusal = error
-            if whole is not None and not fits(whole):
-                raise DecapError(Status.NO_ROOM)
-        self._counts["evicted"] += self._table.put(key, filled)
-        if all(filled.seen):
-            del self._table.frames[key]
-        if refusal is not None:
-            raise refusal
-        return whole
+        pending = pending.with_segment(segment)
+        if pending.is_whole and not fits(segment.length):
+            raise DecapError(Status.NO_ROOM)
+        self._counts["evicted"] += self._table.put(key, pending)
+        if not pending.is_whole:
+            return None
+        del self._table.frames[key]
+        return pending.deliver(profile)
