@@ -1,0 +1,104 @@
+"""``overlay check``: native against reference on the user's own capture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from overlay import (
+    PROTOCOLS,
+    CaptureError,
+    DecapError,
+    Difference,
+    Profile,
+    Tunnel,
+    check,
+)
+from overlay._backend import load
+from overlay.io.pcap import Burst
+
+from . import DONE, FAILED, REFUSED, fail
+from .option import JSON, PORT, PROFILE, make, profile_of
+from .stream import open_input, watched
+
+
+def tunnels() -> list[Tunnel]:
+    """One of each protocol over IPv4, and over IPv6 with a tag and without counters."""
+    made: list[Tunnel] = []
+    for kind in PROTOCOLS.values():
+        made.append(make(kind, 0x123456, local="192.0.2.1", remote="192.0.2.2", df=False))
+        made.append(make(kind, 0x123456, local="2001:db8::1", remote="2001:db8::2", outer_vlan=7))
+    return made
+
+
+def _compare(
+    burst: Burst, profile: Profile, through: list[Tunnel]
+) -> Iterator[tuple[int, str, Difference | None]]:
+    """What was compared, by packet number and name, and the difference."""
+    batch = burst.batch
+    reference = load("reference")
+    for row in range(batch.count):
+        number, packet = burst.first + row + 1, bytes(batch[row])
+        options: dict[str, Any] = {
+            "link": int(batch.link[row]),
+            "wire_length": int(batch.wire[row]),
+        }
+        yield number, "decap", check(packet, profile=profile, **options)
+        try:
+            frame = reference.decap(packet, profile, **options).frame
+        except DecapError:
+            if options["link"]:
+                continue
+            frame = packet  # not from a tunnel: a frame in its own right
+        for tunnel in through:
+            name = f"encap {tunnel.name} over IPv{tunnel.family}"
+            yield number, name, check(frame, tunnel)
+            if tunnel.name == "stt":
+                yield number, f"{name}, segmented", check(frame, tunnel, mtu=1500)
+
+
+@click.command("check")
+@click.argument("source", metavar="IN")
+@PROFILE
+@PORT
+@JSON
+def command(source: str, profile: str, port: int, as_json: bool) -> int:
+    """Run native and reference on the packets of IN and compare every byte.
+
+    Each packet is decapsulated, and each frame that comes out (or the packet
+    itself, where it is in no tunnel) is put through every protocol.  Exit
+    status 1 if the two differ; the first differing field of each is printed.
+    """
+    chosen = profile_of(profile, vxlan_port=port)
+    load("native")  # says at once that there is nothing to compare
+    packets = compared = 0
+    differences: list[dict[str, object]] = []
+    broken: CaptureError | None = None
+    through = tunnels()
+    with open_input(source) as capture:
+        try:
+            for burst in watched(capture):
+                packets += len(burst)
+                for number, what, found in _compare(burst, chosen, through):
+                    compared += 1
+                    if found is not None:
+                        differences.append({"packet": number, "what": what, "where": str(found)})
+        except CaptureError as error:
+            broken = error
+    if as_json:
+        result = {"packets": packets, "compared": compared, "differences": differences}
+        click.echo(json.dumps(result))
+    else:
+        for said in differences[:20]:
+            click.echo(f"packet {said['packet']}: {said['what']}: {said['where']}")
+        if len(differences) > 20:
+            click.echo(f"and {len(differences) - 20} more")
+        verdict = "all alike" if not differences else f"{len(differences)} differ"
+        click.echo(f"{packets} packets, {compared} comparisons, {verdict}")
+    if broken is not None:
+        fail(str(broken))
+        return FAILED
+    return REFUSED if differences else DONE

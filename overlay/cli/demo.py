@@ -1,0 +1,125 @@
+"""``overlay demo``: the main job on the sample capture, twin-checked, with a table of speeds."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import as_file, files
+from typing import Any
+
+import click
+
+import overlay
+from overlay import PROTOCOLS, BackendError, Batch, Decapsulated, Tunnel
+from overlay._backend import load
+from overlay.codec import Codec
+from overlay.layout import fields, name_at
+
+from . import DONE, REFUSED
+from .measure import batch_rates, single_rates
+from .option import JSON, make
+from .stream import plain
+
+_SEQUENCE = 0x1234567
+
+
+def sample() -> list[bytes]:
+    """The frames of the sample capture."""
+    with as_file(files("overlay") / "data" / "sample.pcap") as path:
+        return Batch.from_pcap(path).to_list()
+
+
+def _codecs() -> tuple[Codec, Codec | None]:
+    """The backend in use, and the reference if that is another."""
+    reference = load("reference")
+    try:
+        return (load(overlay.backend), reference) if overlay.backend != "reference" else (
+            reference, None,
+        )  # fmt: skip
+    except BackendError:  # pragma: no cover - it was loaded before
+        return reference, None
+
+
+def _twins(one: Codec, two: Codec, tunnel: Tunnel, frames: list[bytes]) -> str:
+    """How two codecs compare on every frame: "identical", or where they part."""
+    for number, frame in enumerate(frames):
+        packets = [codec.encap(tunnel, frame, sequence=_SEQUENCE + number) for codec in (one, two)]
+        if packets[0] != packets[1]:
+            pairs = enumerate(zip(*packets, strict=False))
+            at = next((i for i, (a, b) in pairs if a != b), min(map(len, packets)))
+            return f"frame {number + 1} differs at {name_at(fields(packets[1]), at)}"
+        if one.decap(packets[0]) != two.decap(packets[0]):
+            return f"frame {number + 1} is decapsulated differently"
+    return "identical"
+
+
+def _batches(codec: Codec, tunnel: Tunnel, frames: list[bytes]) -> str:
+    """Whether a batch gives what single calls give, there and back."""
+    batch = Batch.from_frames(frames)
+    codec.encap_batch(batch, tunnel, sequence=_SEQUENCE)
+    single = [codec.encap(tunnel, f, sequence=_SEQUENCE + i) for i, f in enumerate(frames)]
+    if batch.to_list() != single:
+        return "batch differs"
+    codec.decap_batch(batch)
+    results = codec.decap_many(single)
+    back = [result.frame for result in results if isinstance(result, Decapsulated)]
+    if len(back) < len(frames) or batch.to_list() != back:
+        return "batch differs"
+    return "equal"
+
+
+@click.command("demo")
+@JSON
+def command(as_json: bool) -> int:
+    """Encap and decap a sample capture through every protocol; compare the twins.
+
+    Needs no file, no network and no root.  Exit status 1 if the twins differ.
+    """
+    frames = sample()
+    main, reference = _codecs()
+    results: list[dict[str, Any]] = []
+    for kind in PROTOCOLS.values():
+        tunnel = make(kind, 0x123456, local="192.0.2.1", remote="192.0.2.2")
+        result: dict[str, Any] = {
+            "protocol": tunnel.name,
+            "overhead": tunnel.overhead,
+            "twins": _twins(main, reference, tunnel, frames) if reference else "reference only",
+            "batch": _batches(main, tunnel, frames),
+        }
+        for codec in filter(None, (main, reference)):
+            rates = [*batch_rates(codec, tunnel, frames, 0.06)]
+            rates += single_rates(codec, tunnel, frames, 0.06)
+            names = ("batch_encap", "batch_decap", "encap", "decap")
+            result[codec.name] = {
+                f"{name}_mpps": round(rate / 1e6, 6) for name, rate in zip(names, rates, strict=True)
+            }
+        results.append(result)
+    good = all(
+        r["twins"] in ("identical", "reference only") and r["batch"] == "equal" for r in results
+    )
+    if as_json:
+        click.echo(json.dumps({"frames": len(frames), "good": good, "results": results}))
+    else:
+        _print(results, len(frames), main, reference)
+    return DONE if good else REFUSED
+
+
+def _print(results: list[dict[str, Any]], count: int, main: Codec, reference: Codec | None) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{count} frames of the sample capture, Mpps", title_justify="left")
+    for column in ("protocol", "backend", "batch encap", "batch decap", "encap", "decap"):
+        table.add_column(column, justify="left" if column in ("protocol", "backend") else "right")
+    table.add_column("twins")
+    for result in results:
+        for codec in filter(None, (main, reference)):
+            rates = result[codec.name].values()
+            first = codec is main
+            table.add_row(
+                f"{result['protocol']} +{result['overhead']}" if first else "",
+                codec.name,
+                *(f"{rate:.3g}" for rate in rates),
+                f"{result['twins']}, batch {result['batch']}" if first else "",
+            )
+    plain().print(table)
+    if reference is None:
+        click.echo("Only the reference backend is here: there is no twin to compare with.")

@@ -1,0 +1,85 @@
+"""``overlay mtu``: what a tunnel costs, header by header."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import click
+
+from overlay import PROTOCOLS, Tunnel
+from overlay.layout import fields
+
+from .option import JSON, Number, make
+from .stream import plain
+
+_SHOWN = {
+    "ethernet": "Ethernet", "vlan": "802.1Q tag", "ipv4": "IPv4", "ipv6": "IPv6", "udp": "UDP",
+    "tcp": "TCP-shaped", "vxlan": "VXLAN", "nvgre": "GRE with key (NVGRE)", "stt": "STT",
+}  # fmt: skip
+
+
+def _sizes(tunnel: Tunnel) -> dict[str, int]:
+    """The bytes of each outer header, read off a packet."""
+    sizes: Counter[str] = Counter()
+    port = getattr(tunnel, "port", 4789)
+    for field in fields(tunnel.encap(bytes(60)), vxlan_port=port):
+        if field.header != "inner" and not field.header.startswith("inner."):
+            sizes[field.header.rpartition(".")[2]] += field.size
+    return {_SHOWN.get(header, header): size for header, size in sizes.items()}
+
+
+@click.command("mtu")
+@click.argument("protocol", type=click.Choice(list(PROTOCOLS)))
+@click.option(
+    "--underlay", type=Number(), default=1500, show_default=True, help="IP MTU of the underlay."
+)
+@click.option(
+    "--ip", "family", type=click.Choice(["4", "6"]), default="4", show_default=True,
+    help="IP version of the underlay.",
+)  # fmt: skip
+@click.option("--vlan", is_flag=True, help="The underlay's frames carry an 802.1Q tag.")
+@click.option(
+    "--inner-tags", type=click.IntRange(0, 2), default=0, show_default=True,
+    help="802.1Q tags that the inner frames keep.",
+)  # fmt: skip
+@JSON
+def command(
+    protocol: str, underlay: int, family: str, vlan: bool, inner_tags: int, as_json: bool
+) -> None:
+    """Print the overhead of a protocol header by header, the inner MTU and the TCP MSS."""
+    ends = ("192.0.2.1", "192.0.2.2") if family == "4" else ("2001:db8::1", "2001:db8::2")
+    kind = PROTOCOLS[protocol]
+    tunnel = make(kind, 0x1000, local=ends[0], remote=ends[1], outer_vlan=1 if vlan else None)
+    headers = _sizes(tunnel)
+    inner = tunnel.inner_mtu(underlay, inner_tags=inner_tags)
+    result = {
+        "protocol": protocol,
+        "headers": headers,
+        "overhead": tunnel.overhead,
+        "underlay_mtu": underlay,
+        "inner_mtu": inner,
+        "tcp_mss_ipv4": max(0, inner - 40),
+        "tcp_mss_ipv6": max(0, inner - 60),
+    }
+    if protocol == "stt":
+        result["largest_segmented_frame"] = 65535 - 18
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right")
+    table.add_column()
+    for header, size in headers.items():
+        table.add_row(str(size), header)
+    table.add_row(str(tunnel.overhead), "bytes added to a frame", style="bold")
+    table.add_row("", "")
+    table.add_row(str(underlay), "underlay IP MTU")
+    table.add_row(str(inner), "inner IP MTU", style="bold")
+    table.add_row(str(result["tcp_mss_ipv4"]), "TCP MSS, inner IPv4")
+    table.add_row(str(result["tcp_mss_ipv6"]), "TCP MSS, inner IPv6")
+    if protocol == "stt":
+        table.add_row("65517", "largest frame, segmented")
+    plain().print(table)

@@ -1,0 +1,160 @@
+"""Options: how the command line's words become tunnels and profiles.
+
+The options of a tunnel are made from the tunnel classes themselves, so a new
+protocol brings its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from overlay import PROTOCOLS, ConfigError, Profile, Tunnel
+
+if typing.TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:
+    _Type = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(_Type):
+    """An integer, decimal or with 0x; or one of some words."""
+
+    name = "number"
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, int) or value in self.words:
+            return value
+        try:
+            return int(value, 0)
+        except ValueError:
+            words = "".join(f" or {word!r}" for word in self.words)
+            self.fail(f"{value!r} is not a number{words}", param, ctx)
+
+
+class Ports(_Type):
+    """A port, or a range low-high."""
+
+    name = "port|low-high"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", value)
+        if match is None:
+            self.fail(f"{value!r} is neither a port nor a range low-high", param, ctx)
+        low, high = match.groups()
+        return int(low) if high is None else (int(low), int(high))
+
+
+def key_field(kind: type[Tunnel]) -> str:
+    """The name of the field that ``--id`` sets."""
+    return kind.key_field
+
+
+def make(kind: type[Tunnel], key: int, **values: Any) -> Tunnel:
+    """A tunnel of this class and key."""
+    given: dict[str, Any] = {key_field(kind): key, **values}
+    return kind(**given)
+
+
+def _help(name: str) -> str:
+    """What the classes' docstrings say of a field, in one line."""
+    for kind in (Tunnel, *PROTOCOLS.values()):
+        text = " ".join((kind.__doc__ or "").split())
+        found = re.search(rf":param {name}: (.*?)(?= :param |$)", text)
+        if found:
+            return found[1].replace("``", "").rstrip(".")
+    return ""
+
+
+def _option(name: str, hint: Any) -> Callable[[F], F]:
+    """The option of a tunnel's field of this type."""
+    flag = "--" + name.replace("_", "-")
+    extra: dict[str, Any] = {"default": None, "help": _help(name)}
+    literals = [str(w) for part in _parts(hint) for w in typing.get_args(part)]
+    if name == "source_port":
+        extra["type"] = Ports()
+    elif hint is bool:
+        flag = f"{flag}/--no-{name.replace('_', '-')}"
+    elif any(part is int for part in _parts(hint)):
+        extra["type"] = Number(*literals)
+    elif literals:
+        extra["type"] = click.Choice(literals)
+    return click.option(flag, name, **extra)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a type."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def tunnel_options(*, addresses: bool = True) -> Callable[[F], F]:
+    """The options that describe a tunnel; :func:`tunnel_of` takes them."""
+    hints: dict[str, Any] = {}
+    keys = {key_field(kind) for kind in PROTOCOLS.values()}
+    for kind in PROTOCOLS.values():
+        types_of = typing.get_type_hints(kind, localns={"Codec": Any})
+        hints.update({f.name: types_of[f.name] for f in dataclasses.fields(kind)})
+
+    def decorate(function: F) -> F:
+        for name in reversed([n for n in hints if n not in keys | {"local", "remote"}]):
+            function = _option(name, hints[name])(function)
+        for name in ("remote", "local"):
+            function = click.option(f"--{name}", required=addresses, help=_help(name))(function)
+        function = click.option(
+            "--id", "key", type=Number(), required=True, help="The VNI, VSID or Context ID."
+        )(function)
+        return click.option(
+            "--tunnel", type=click.Choice(list(PROTOCOLS)), required=True, help="The protocol."
+        )(function)
+
+    return decorate
+
+
+def tunnel_of(name: str, key: int, given: dict[str, Any]) -> Tunnel:
+    """The tunnel of these options; what was not given has its default."""
+    kind = PROTOCOLS[name]
+    known = {field.name for field in dataclasses.fields(kind)}
+    values = {field: value for field, value in given.items() if value is not None}
+    for field in values:
+        if field not in known:
+            raise click.UsageError(f"--{field.replace('_', '-')} is no option of {name}")
+    try:
+        return make(kind, key, **values)
+    except ConfigError as error:
+        option = "--id" if error.field == key_field(kind) else "--" + error.field.replace("_", "-")
+        raise click.UsageError(f"{option} {error.value}: expected {error.expected}") from None
+
+
+PROFILE = click.option(
+    "--profile",
+    type=click.Choice(["rfc", "strict", "lenient"]),
+    default="rfc",
+    show_default=True,
+    help="What is accepted: every MUST of the RFCs; what Linux accepts; all that can be read.",
+)
+PORT = click.option("--port", type=Number(), default=4789, show_default=True, help="VXLAN's port.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable results.")
+STRICT = click.option("--strict", is_flag=True, help="Exit status 1 if packets were refused.")
+
+
+def profile_of(base: str, **options: Any) -> Profile:
+    """The profile of these options; a wrong one is a usage error."""
+    try:
+        return Profile.of(base, **options)
+    except ConfigError as error:
+        names = {"keys": "id", "protocols": "protocol", "vxlan_port": "port"}
+        option = names.get(error.field, error.field).replace("_", "-")
+        raise click.UsageError(f"--{option} {error.value}: expected {error.expected}") from None

@@ -1,0 +1,140 @@
+"""``overlay show``: one line a packet, outer and inner."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Any
+
+import click
+import numpy as np
+
+import overlay
+from overlay import PROTOCOLS, CaptureError, Profile, Status
+from overlay.io.pcap import Burst
+from overlay.layout import fields, frame_fields
+
+from . import DONE, FAILED, REFUSED, fail
+from .option import JSON, PORT, PROFILE, STRICT, profile_of
+from .stream import open_input
+
+_NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
+_TYPES = {0x0806: "ARP", 0x0800: "IPv4", 0x86DD: "IPv6", 0x8847: "MPLS", 0x88CC: "LLDP"}
+_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE", 58: "ICMPv6", 132: "SCTP"}
+
+
+def _values(data: memoryview, link: int | None, port: int) -> dict[str, bytes]:
+    """Each field's bytes by its name; of a frame where ``link`` is None."""
+    found = frame_fields(data) if link is None else fields(data, link=link, vxlan_port=port)
+    return {field.name: bytes(data[field.offset : field.offset + field.size]) for field in found}
+
+
+def _ends(values: dict[str, bytes], side: str) -> tuple[str, str] | None:
+    """Source and destination: IP addresses, or else MAC addresses."""
+    for header, size in (("ipv4", 4), ("ipv6", 16), ("ethernet", 6)):
+        pair = values.get(f"{side}.{header}.source"), values.get(f"{side}.{header}.destination")
+        if all(end is not None and len(end) == size for end in pair):
+            texts = [e.hex(":") if size == 6 else str(ipaddress.ip_address(e)) for e in pair if e]
+            return texts[0], texts[1]
+    return None
+
+
+def _kind(values: dict[str, bytes], side: str) -> str:
+    """What a frame carries, in a word or two."""
+    words = []
+    if tci := values.get(f"{side}.vlan.tci"):
+        words.append(f"vlan {int.from_bytes(tci, 'big') & 0xFFF}")
+    protocol = values.get(f"{side}.ipv4.protocol") or values.get(f"{side}.ipv6.next_header")
+    ethertype = int.from_bytes(values.get(f"{side}.ethernet.ethertype", b""), "big")
+    if protocol:
+        words.append(_PROTOCOLS.get(protocol[0], f"IP protocol {protocol[0]}"))
+    else:
+        words.append(_TYPES.get(ethertype, f"EtherType {ethertype:#06x}"))
+    for header in ("udp", "tcp"):
+        ports = (
+            values.get(f"{side}.{header}.source_port"),
+            values.get(f"{side}.{header}.destination_port"),
+        )
+        if ports[0] and ports[1]:
+            words.append(" > ".join(str(int.from_bytes(port, "big")) for port in ports if port))
+    return " ".join(words)
+
+
+def _rows(burst: Burst, profile: Profile) -> list[dict[str, Any]]:
+    """What there is to say of each packet of a burst."""
+    batch, rows = burst.batch, []
+    outer = [
+        _values(batch[row], int(link), profile.vxlan_port) if link < 2 else {}
+        for row, link in enumerate(batch.link.tolist())
+    ]
+    lengths = batch.wire.tolist()
+    overlay.decap_batch(batch, profile)
+    for row, values in enumerate(outer):
+        status = Status(int(batch.status[row]))
+        said: dict[str, Any] = {
+            "number": burst.first + row + 1,
+            "time": int(burst.timestamps[row]),
+            "length": lengths[row],
+            "status": status.name,
+        }
+        if ends := _ends(values, "outer"):
+            said["outer"] = {"source": ends[0], "destination": ends[1]}
+        if status == Status.OK:
+            inner = _values(batch[row], None, 0)
+            said["protocol"] = _NAMES[int(batch.protocol[row])]
+            said["key"] = int(batch.key[row])
+            said["inner"] = {"length": int(batch.wire[row]), "type": _kind(inner, "inner")}
+            if ends := _ends(inner, "inner"):
+                said["inner"].update({"source": ends[0], "destination": ends[1]})
+        elif values:
+            said["type"] = _kind(values, "outer")
+        rows.append(said)
+    return rows
+
+
+def _line(said: dict[str, Any], first: int) -> str:
+    """One packet in one line."""
+    after = said["time"] - first
+    sign = "-" if after < 0 else ""
+    time = f"{sign}{abs(after) // 10**9}.{abs(after) % 10**9:09d}"
+    words = [f"{said['number']:>5} {time:>16}"]
+    if ends := said.get("outer"):
+        words.append(f"{ends['source']} > {ends['destination']}")
+    if inner := said.get("inner"):
+        words.append(f"{said['protocol']} key={said['key']}")
+        words.append(f"{inner.get('source', '?')} > {inner.get('destination', '?')}")
+        words.append(f"{inner['type']} {inner['length']}")
+    else:
+        words.append(said.get("type", ""))
+        words.append(said["status"])
+    return "  ".join(word for word in words if word)
+
+
+@click.command("show")
+@click.argument("source", metavar="IN")
+@PROFILE
+@PORT
+@JSON
+@STRICT
+def command(source: str, profile: str, port: int, as_json: bool, strict: bool) -> int:
+    """Print the packets of IN, a line each.
+
+    Number, seconds since the first packet, outer addresses, protocol and key,
+    inner addresses, what the frame carries and its length; or why it was
+    refused.  With --json an object a line, "time" in nanoseconds since 1970.
+    """
+    chosen = profile_of(profile, vxlan_port=port)
+    first: int | None = None
+    refused = 0
+    with open_input(source) as capture:
+        try:
+            for burst in capture:
+                first = int(burst.timestamps[0]) if first is None else first
+                rows = _rows(burst, chosen)
+                refused += int(np.count_nonzero(burst.batch.status))
+                lines = (json.dumps(row) if as_json else _line(row, first) for row in rows)
+                click.echo("\n".join(lines))
+        except CaptureError as error:
+            fail(str(error))
+            return FAILED
+    return REFUSED if strict and refused else DONE

@@ -1,0 +1,143 @@
+"""Stream: captures in and out of a command, its progress and its final table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from overlay import Batch, Status
+from overlay.io.pcap import Burst, Capture, CaptureWriter, Interface, open_capture
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PCAPNG = (".pcapng", ".ntar")
+_PCAP = (".pcap", ".cap", ".dmp")
+
+
+def open_input(path: str) -> Capture:
+    """The capture of this name; ``-`` is standard input."""
+    return open_capture(sys.stdin.buffer if path == "-" else path)
+
+
+def format_of(path: str, capture: Capture) -> Literal["pcap", "pcapng"]:
+    """What OUT is to be: as its name says, else as IN is."""
+    name = path.lower()
+    if name.endswith(_PCAPNG) or (capture.format == "pcapng" and not name.endswith(_PCAP)):
+        return "pcapng"
+    return "pcap"
+
+
+class Output:
+    """OUT: a writer that describes the input's interfaces as they come."""
+
+    def __init__(self, path: str, capture: Capture) -> None:
+        if path == "-" and sys.stdout.isatty():
+            raise click.UsageError("OUT is a terminal: give a file, or pipe it on")
+        self._capture = capture
+        self._described = 0
+        self.writer = CaptureWriter(
+            sys.stdout.buffer if path == "-" else path,
+            format_of(path, capture),
+            nanosecond=capture.nanosecond,
+            interfaces=(),
+        )
+
+    def describe(self) -> None:
+        """pcapng: describe the interfaces that are new; all carry Ethernet."""
+        if self.writer.format == "pcapng":
+            new = self._capture.interfaces[self._described :]
+            self.writer.describe([Interface(name=interface.name) for interface in new])
+            self._described += len(new)
+
+
+def watched(capture: Capture) -> Iterator[Burst]:
+    """The capture's bursts, with a progress bar where somebody looks."""
+    if not sys.stderr.isatty():
+        yield from capture
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    with Progress(
+        BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        console=Console(stderr=True), transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("", total=capture.size)
+        for burst in capture:
+            yield burst
+            bar.update(task, completed=capture.position)
+
+
+def plain(to_stderr: bool = False) -> Console:
+    """Where tables go: as wide as they are, unless a terminal is narrower."""
+    from rich.console import Console
+
+    console = Console(stderr=to_stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=to_stderr, highlight=False, width=250)
+
+
+class Tally:
+    """Counts of one run, and how they are shown."""
+
+    def __init__(self, read: str, wrote: str) -> None:
+        self._names = (read, wrote)
+        self._begun = time.perf_counter()
+        self.read = self.wrote = self.bytes_read = self.bytes_written = 0
+        self.protocols: Counter[str] = Counter()
+        self.drops: Counter[Status] = Counter()
+        self.facts: dict[str, int] = {}
+
+    def drop(self, batch: Batch) -> None:
+        """Count the rows of a batch that were refused, by reason."""
+        self.drops.update(batch.drops())
+
+    @property
+    def refused(self) -> int:
+        return sum(self.drops.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        read, wrote = self._names
+        return {
+            read: self.read,
+            wrote: self.wrote,
+            f"bytes_of_{read}": self.bytes_read,
+            f"bytes_of_{wrote}": self.bytes_written,
+            **({"protocols": dict(self.protocols)} if self.protocols else {}),
+            **self.facts,
+            "refused": self.refused,
+            "drops": {status.name: n for status, n in sorted(self.drops.items())},
+            "seconds": round(time.perf_counter() - self._begun, 6),
+        }
+
+    def show(self, as_json: bool, *, to_stderr: bool) -> None:
+        """Print the table, or JSON."""
+        if as_json:
+            click.echo(json.dumps(self.as_dict()), err=to_stderr)
+            return
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(justify="right")
+        table.add_column()
+        table.add_column(style="dim")
+        read, wrote = self._names
+        for count, name, size in (
+            (self.read, read, self.bytes_read),
+            (self.wrote, wrote, self.bytes_written),
+        ):
+            table.add_row(f"{count:,}", f"{name} {'read' if name == read else 'written'}",
+                          f"{size:,} bytes")  # fmt: skip
+        for name, count in self.protocols.most_common():
+            table.add_row(f"{count:,}", f"  {name}", "")
+        for name, count in self.facts.items():
+            table.add_row(f"{count:,}", name.replace("_", " "), "")
+        for status, count in self.drops.most_common():
+            table.add_row(f"{count:,}", f"refused: {status.name}", status.text)
+        plain(to_stderr).print(table)
