@@ -90,7 +90,8 @@ def command(as_json: bool) -> int:
             rates += single_rates(codec, tunnel, frames, 0.06)
             names = ("batch_encap", "batch_decap", "encap", "decap")
             result[codec.name] = {
-                f"{name}_mpps": round(rate / 1e6, 6) for name, rate in zip(names, rates, strict=True)
+                f"{name}_mpps": round(rate / 1e6, 6)
+                for name, rate in zip(names, rates, strict=True)
             }
         results.append(result)
     good = all(
