@@ -1,0 +1,37 @@
+"""The documentation names what there is, all of it, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import overlay
+from overlay.cli import cli
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_protocol_has_its_page() -> None:
+    assert set(overlay.PROTOCOLS) == {page.stem for page in (DOCS / "protocols").glob("*.rst")}
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "protocols").glob("*.rst")), ids=lambda p: p.stem)
+def test_protocol_pages_name_statuses_that_exist(page: Path) -> None:
+    named = set(re.findall(r"``([A-Z0-9]+(?:_[A-Z0-9]+)+)``", page.read_text()))
+    assert named
+    assert named <= set(overlay.Status.__members__)
+
+
+def test_every_public_name_is_in_the_api_page() -> None:
+    page = (DOCS / "api.rst").read_text()
+    missing = [n for n in overlay.__all__ if n != "PROTOCOLS" and f"overlay.{n}\n" not in page]
+    assert not missing
+
+
+def test_every_command_is_in_its_page() -> None:
+    page = (DOCS / "command_line.rst").read_text()
+    documented = set(re.findall(r"^``overlay ([a-z]+)", page, re.MULTILINE))
+    assert documented == set(cli.list_commands(click.Context(cli)))

@@ -1,0 +1,94 @@
+"""The package as it is installed: from its archive, with and without a compiler.
+
+Slow, and needs the package index for the build's own environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MADE = [
+    ".*", "build", "dist", "_build", "corpus", "__pycache__", "*.egg-info", "*.so", "_native.c",
+    "_cffi_*.c",
+]  # fmt: skip
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The sources without anything that a build has left among them."""
+    copy = tmp_path / "tree"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*MADE))
+    return copy
+
+
+def python(*args: str | Path, cwd: Path, **env: str) -> str:
+    """Run this interpreter; its standard output.  Fails with what it wrote to stderr."""
+    result = subprocess.run(
+        [sys.executable, *map(str, args)],
+        cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout
+
+
+def install(what: Path, target: Path, **env: str) -> None:
+    python("-m", "pip", "install", "-q", "--no-deps", "--target", target, what,
+           cwd=target.parent, **env)  # fmt: skip
+
+
+def backend(target: Path) -> str:
+    """The backend of the package installed there, after a round trip through it."""
+    code = (
+        "import overlay; t = overlay.STT(context_id=7, local='192.0.2.1', remote='192.0.2.2');"
+        "assert overlay.decap(t.encap(bytes(60))).key == 7;"
+        "print(overlay.backend, overlay.__file__)"
+    )
+    name, file = python("-c", code, cwd=target.parent, PYTHONPATH=str(target)).split()
+    assert Path(file).is_relative_to(target)
+    return name
+
+
+def test_archive_builds_a_whole_wheel(tree: Path, tmp_path: Path) -> None:
+    python("-m", "build", "--outdir", tmp_path, tree, cwd=tmp_path, OVERLAY_REQUIRE_EXTENSIONS="1")
+
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        shipped = {name.partition("/")[2] for name in file.getnames()}
+    for pattern in ("csrc/**/*.[ch]", "overlay/**/*.py*", "tests/*.py", "tests/vectors/*"):
+        assert {str(p.relative_to(tree)) for p in tree.glob(pattern)} <= shipped
+    assert not any(name.endswith(".so") for name in shipped)
+
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        (metadata,) = (n for n in names if n.endswith(".dist-info/METADATA"))
+        described = file.read(metadata).decode()
+        (scripts,) = (n for n in names if n.endswith("entry_points.txt"))
+        assert "overlay = overlay.cli:main" in file.read(scripts).decode()
+    assert {"overlay/py.typed", "overlay/data/sample.pcap"} <= set(names)
+    assert not [n for n in names if n.startswith(("csrc", "tests")) or n.endswith((".c", ".pyx"))]
+    assert "Name: overlay-dataplane\n" in described
+    assert "License-Expression: Apache-2.0\n" in described
+
+    install(wheel, tmp_path / "installed")
+    assert backend(tmp_path / "installed") == "native"
+
+
+def test_without_a_compiler_the_twin_is_installed(tree: Path, tmp_path: Path) -> None:
+    target = tmp_path / "installed"
+    install(tree, target, CC="/bin/false", OVERLAY_REQUIRE_EXTENSIONS="0")
+    assert backend(target) == "reference"
+    assert "VXLAN" in python(
+        "-m", "overlay", "mtu", "vxlan", "--underlay", "1500", cwd=tmp_path, PYTHONPATH=str(target)
+    ).upper()  # fmt: skip
