@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.batch import Batch
 from overlay.codec import Buffer, Codec, Decapsulated, byte_view, tunnel_rows
-from overlay.errors import DecapError, EncapError, Status
+from overlay.errors import ConfigError, DecapError, EncapError, Status
 from overlay.profile import Profile
 from overlay.tunnel import Tunnel, integer
 
@@ -108,9 +108,7 @@ class ReferenceCodec(Codec):
         self, batch: Batch, out: Batch, tunnel: Tunnel, mtu: int = 0, *, sequence: int | None = None
     ) -> int:
         rows.check_pair(batch, out)
-        if mtu:
-            header = 20 if tunnel.family == 4 else 40
-            mtu = integer("mtu", mtu, header + tunnel._shim + 1, 65535)
+        mtu = integer("mtu", mtu, 0, 65535)
         number = self.take(out.capacity - out.count) if sequence is None else sequence
         written = 0
         for row in rows.pending(batch):
@@ -154,6 +152,8 @@ class ReferenceCodec(Codec):
 
     def flow_hash(self, frame: Buffer, seed: int = 0) -> int:
         data = bytes(byte_view(frame, "frame"))
+        if len(data) < 14:
+            raise ConfigError("frame", f"<{len(data)} bytes>", "at least 14 bytes")
         return flow_hash(data, integer("seed", seed, 0, 2**64 - 1))
 
     def checksum(self, data: Buffer) -> int:

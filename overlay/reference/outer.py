@@ -334,7 +334,9 @@ def describe(outer: Outer) -> dict[str, Any]:
         "remote": _text(outer.destination),
         "dscp": outer.tos >> 2,
     }
-    if outer.link == ETHERNET:
+    if outer.link == RAW_IP:
+        fields["remote_mac"] = "00:00:00:00:00:00"  # unknown, even where remote is a group
+    else:
         fields["remote_mac"] = packet[0:6].hex(":")
         fields["local_mac"] = packet[6:12].hex(":")
         if _word(packet, 12) == TYPE_VLAN:

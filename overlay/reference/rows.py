@@ -53,8 +53,9 @@ def check_pair(batch: Batch, out: Batch) -> None:
     for name, value in (("batch", batch), ("out", out)):
         if not isinstance(value, Batch):
             raise TypeError(f"{name} must be a Batch, not {type(value).__name__}")
-    if batch is out:
-        raise ConfigError("out", out, "another batch than the input")
+    start, other = batch.data.ctypes.data, out.data.ctypes.data
+    if batch is out or (start < other + out.data.size and other < start + batch.data.size):
+        raise ConfigError("out", out, "a batch with memory of its own")
 
 
 def fits(out: Batch, lengths: Sequence[int]) -> bool:

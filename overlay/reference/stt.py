@@ -93,9 +93,9 @@ def build_frame(tunnel: STT, frame: bytes, tci: int) -> bytes:
             flags |= FLAG_V if inner.version == 4 else 0
             flags |= FLAG_T if inner.protocol == TCP else 0
             l4_offset = inner.l4
-            payload = offload.tcp_payload(frame, inner)
-            if payload and inner.end - payload > tunnel.mss:
-                mss = tunnel.mss
+            if inner.protocol == TCP:
+                payload = inner.end - inner.l4 - (frame[inner.l4 + 12] >> 4) * 4
+                mss = tunnel.mss if payload > tunnel.mss else 0
             frame = offload.seed(frame, inner)
     header = struct.pack("!BBBBHHQH", 0, flags, l4_offset, 0, mss, tci, tunnel.context_id, 0)
     return header + frame

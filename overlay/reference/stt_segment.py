@@ -23,7 +23,7 @@ from overlay.codec import (
     byte_view,
     nanoseconds,
 )
-from overlay.errors import DecapError, EncapError, Status
+from overlay.errors import DecapError, EncapError, MTUExceeded, Status
 from overlay.profile import Profile
 from overlay.tunnel import STT
 
@@ -47,33 +47,34 @@ CE = 3
 def pieces(tunnel: STT, frame: bytes, wire: int, mtu: int) -> list[bytes]:
     """The inner frames that this one travels as: itself, or its TCP pieces if it is too long.
 
-    Raises :class:`EncapError` FRAME_TOO_LONG and then FRAME_CUT.
+    Raises :class:`EncapError` FRAME_TOO_LONG, MTU_EXCEEDED where no segment has room for a
+    byte, FRAME_CUT.
     """
     most = stt.MAX_FRAME - stt.FRAME_HEADER
-    cut = [frame]
-    if wire > most and mtu:
-        cut = offload.segments(frame, tunnel.mss or _filling_mss(frame, _size(tunnel, mtu)))
-    if max(map(len, cut)) > most or (len(cut) == 1 and wire > most):
+    frames = [frame]
+    if len(frame) == wire > most and mtu:
+        frames = offload.segments(frame, tunnel.mss or _filling_mss(frame, _size(tunnel, mtu)))
+    if max(map(len, frames)) > most or (len(frames) == 1 and wire > most):
         raise EncapError(Status.FRAME_TOO_LONG)
+    if mtu and _size(tunnel, mtu) < 1:
+        raise MTUExceeded
     if len(frame) < wire:
         raise EncapError(Status.FRAME_CUT)
-    return cut
+    return frames
 
 
-def cut(tunnel: STT, h: int, frames: list[bytes], tci: int, sequence: int, mtu: int) -> list[bytes]:
-    """The IP payloads that carry these frames, none larger than the MTU allows; 0 is no limit."""
+def cut(tunnel: STT, h: int, frame: bytes, tci: int, sequence: int, mtu: int) -> list[bytes]:
+    """The IP payloads that carry a frame, none larger than the MTU allows; 0 is no limit."""
     size = _size(tunnel, mtu) if mtu else stt.MAX_FRAME
+    frame_id = sequence & 0xFFFFFFFF if tunnel.frame_id is None else tunnel.frame_id
     port = source_port(tunnel, h)
-    payloads: list[bytes] = []
-    for frame in frames:
-        stt_frame = stt.build_frame(tunnel, frame, tci)
-        frame_id = tunnel.frame_id
-        if frame_id is None:
-            frame_id = (sequence + len(payloads)) & 0xFFFFFFFF
-        for start in range(0, len(stt_frame), size):
-            end = min(start + size, len(stt_frame))
-            payloads.append(stt.build_segment(tunnel, port, frame_id, stt_frame, start, end))
-    return payloads
+    stt_frame = stt.build_frame(tunnel, frame, tci)
+    return [
+        stt.build_segment(
+            tunnel, port, frame_id, stt_frame, start, min(start + size, len(stt_frame))
+        )
+        for start in range(0, len(stt_frame), size)
+    ]
 
 
 def _size(tunnel: STT, mtu: int) -> int:

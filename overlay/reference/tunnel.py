@@ -39,23 +39,31 @@ def encap(tunnel: Tunnel, frame: bytes, wire: int, sequence: int, mtu: int = 0) 
     rest, tci = untag(tunnel, frame)
     wire -= len(frame) - len(rest)
 
+    packets: list[bytes] = []
     if isinstance(tunnel, VXLAN):
         _check_length(tunnel, vxlan.OVERHEAD + wire, mtu)
         if tunnel.checksum and len(rest) < wire:
             raise EncapError(Status.FRAME_CUT)
-        protocol, payloads = vxlan.PROTOCOL, [vxlan.build(tunnel, h, rest, wire)]
+        payloads = [vxlan.build(tunnel, h, rest, wire)]
+        packets += _packets(tunnel, vxlan.PROTOCOL, payloads, wire - len(rest), h, tos, sequence)
     elif isinstance(tunnel, NVGRE):
         _check_length(tunnel, nvgre.OVERHEAD + wire, mtu)
-        protocol, payloads = nvgre.PROTOCOL, [nvgre.build(tunnel, h, rest)]
-    else:
-        assert isinstance(tunnel, STT)
+        payloads = [nvgre.build(tunnel, h, rest)]
+        packets += _packets(tunnel, nvgre.PROTOCOL, payloads, wire - len(rest), h, tos, sequence)
+    elif isinstance(tunnel, STT):
         if not mtu:
             _check_length(tunnel, stt.OVERHEAD + wire)
-        frames = stt_segment.pieces(tunnel, rest, wire, mtu)
-        protocol = stt.PROTOCOL
-        payloads = stt_segment.cut(tunnel, h, frames, tci, sequence, mtu)
+        for piece in stt_segment.pieces(tunnel, rest, wire, mtu):
+            number = sequence + len(packets)
+            payloads = stt_segment.cut(tunnel, h, piece, tci, number, mtu)
+            packets += _packets(tunnel, stt.PROTOCOL, payloads, 0, h, tos, number)
+    return packets
 
-    cut = wire - len(rest)
+
+def _packets(
+    tunnel: Tunnel, protocol: int, payloads: list[bytes], cut: int, h: int, tos: int, sequence: int
+) -> list[bytes]:
+    """The packets of one frame: its IP payloads, each ``cut`` bytes short, with outer headers."""
     first_id = 0 if tunnel.df else sequence
     if tunnel.ip_id is not None:
         first_id = tunnel.ip_id
@@ -118,5 +126,7 @@ def describe(header: bytes, protocol: str, link: int) -> Tunnel:
         fields: dict[str, Any] = outer.describe(found)
         fields.update(_DESCRIBE[protocol](header, found.l4))
     except (DecapError, struct.error) as error:
-        raise ConfigError("header", header, "outer headers that decap accepts") from error
+        raise ConfigError(
+            "header", f"<{len(header)} bytes>", f"outer headers of {protocol}"
+        ) from error
     return PROTOCOLS[protocol](**fields)
