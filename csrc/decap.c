@@ -14,8 +14,7 @@ bool decap_key_known(const struct ov_policy *y, uint64_t key)
     return low < y->key_count && y->keys[low] == key;
 }
 
-int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header,
-               struct ov_frame *d)
+int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header, struct ov_frame *d)
 {
     if (d->protocol == OV_NVGRE && y->base != OV_LENIENT)
         return OV_INNER_TAGGED;

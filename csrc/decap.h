@@ -10,8 +10,7 @@
 #include "outer.h"
 
 bool decap_key_known(const struct ov_policy *y, uint64_t key);
-int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header,
-               struct ov_frame *d);
+int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header, struct ov_frame *d);
 int decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint8_t tos,
                     struct ov_frame *d);
 /* Mend a frame whose bytes from the EtherType on lie shift bytes later than d says. */

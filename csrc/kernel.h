@@ -117,8 +117,7 @@ always_inline size_t kernel_encap_rows(const struct ov_tunnel *t, struct ov_batc
     for (size_t i = 0; i < b->count; i++) {
         if (unlikely(b->status[i] != OV_OK))
             continue;
-        int status =
-            kernel_encap_row(t, b, i, limits, sequence + i, checksum, emit, protocol, v6);
+        int status = kernel_encap_row(t, b, i, limits, sequence + i, checksum, emit, protocol, v6);
         b->status[i] = (uint8_t)status;
         done += status == OV_OK;
     }
@@ -191,16 +190,15 @@ always_inline int kernel_encap_copy(const struct ov_tunnel *t, const struct ov_b
 }
 
 always_inline size_t kernel_copy_rows(const struct ov_tunnel *t, struct ov_batch *in,
-                                      struct ov_batch *out, struct limits limits,
-                                      uint64_t sequence, bool checksum, emit_fn *emit,
-                                      uint8_t protocol, bool v6)
+                                      struct ov_batch *out, struct limits limits, uint64_t sequence,
+                                      bool checksum, emit_fn *emit, uint8_t protocol, bool v6)
 {
     size_t done = 0;
     for (size_t i = 0; i < in->count; i++) {
         if (unlikely(in->status[i] != OV_OK))
             continue;
-        int status = kernel_encap_copy(t, in, i, out, limits, sequence + done, checksum, emit,
-                                       protocol, v6);
+        int status =
+            kernel_encap_copy(t, in, i, out, limits, sequence + done, checksum, emit, protocol, v6);
         in->status[i] = (uint8_t)status;
         done += status == OV_OK;
     }

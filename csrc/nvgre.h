@@ -16,7 +16,7 @@ enum {
     GRE_R = 0x4000,
     GRE_K = 0x2000,
     GRE_S = 0x1000,
-    GRE_DISCARD = 0x0C00,  /* bits that RFC 2784 2.3 makes a receiver discard */
+    GRE_DISCARD = 0x0C00,   /* bits that RFC 2784 2.3 makes a receiver discard */
     GRE_RESERVED0 = 0x0FF8, /* all reserved bits */
     GRE_VERSION_MASK = 0x0007,
     GRE_TEB = 0x6558, /* transparent Ethernet bridging */

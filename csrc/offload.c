@@ -4,8 +4,7 @@
 
 enum { TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_CWR = 0x80 };
 
-bool offload_find(const uint8_t *frame, uint32_t length, const struct inner *in,
-                  struct offload *o)
+bool offload_find(const uint8_t *frame, uint32_t length, const struct inner *in, struct offload *o)
 {
     if (in->l4 == 0 || (in->protocol != IP_TCP && in->protocol != IP_UDP))
         return false;
@@ -83,7 +82,7 @@ size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t 
     if (i > 0)
         tcp[13] &= (uint8_t)~TCP_CWR;
     if (i + 1 < count)
-        tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
+        tcp[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
     offload_complete(out, &o);
     return o.end;
 }

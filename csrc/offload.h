@@ -19,8 +19,7 @@ struct offload {
 
 /* Whether the frame carries one that can be offloaded, its tags passed over;
  * if so, where.  in is inner_inspect's word on the frame. */
-bool offload_find(const uint8_t *frame, uint32_t length, const struct inner *in,
-                  struct offload *o);
+bool offload_find(const uint8_t *frame, uint32_t length, const struct inner *in, struct offload *o);
 
 /* Where its checksum field stands. */
 always_inline uint32_t offload_field(const struct offload *o)

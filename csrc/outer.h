@@ -191,8 +191,8 @@ always_inline void outer_write(const struct ov_tunnel *t, uint8_t *out, uint32_t
     uint8_t *ip = out + t->l3;
     uint32_t tos = outer_tos(t, inner_tos);
     if (v6) {
-        uint32_t label = t->config.flow_label >= 0 ? (uint32_t)t->config.flow_label
-                                                   : hash_flow_label(hash);
+        uint32_t label =
+            t->config.flow_label >= 0 ? (uint32_t)t->config.flow_label : hash_flow_label(hash);
         put32(ip, 6u << 28 | tos << 20 | label);
         put16(ip + 4, (uint16_t)(bytes - IPV6_LENGTH));
     } else {

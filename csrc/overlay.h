@@ -98,16 +98,16 @@ struct ov_config {
     int64_t frame_id;   /* STT: or -1: a counter */
     uint16_t port_low;  /* source port, both ends included */
     uint16_t port_high;
-    uint16_t port;     /* VXLAN: UDP destination port */
-    uint16_t mss;      /* STT */
-    uint8_t protocol;  /* enum ov_protocol */
-    uint8_t family;    /* 4 or 6 */
+    uint16_t port;    /* VXLAN: UDP destination port */
+    uint16_t mss;     /* STT */
+    uint8_t protocol; /* enum ov_protocol */
+    uint8_t family;   /* 4 or 6 */
     uint8_t ttl;
     uint8_t df;
-    uint8_t ecn_copy;   /* 1: outer ECN from the inner one, 0: Not-ECT */
-    uint8_t inner_vlan; /* enum ov_inner_vlan */
-    uint8_t checksum;   /* VXLAN: outer UDP checksum on */
-    uint8_t gbp_flags;  /* VXLAN: 0x40 don't learn, 0x08 applied */
+    uint8_t ecn_copy;       /* 1: outer ECN from the inner one, 0: Not-ECT */
+    uint8_t inner_vlan;     /* enum ov_inner_vlan */
+    uint8_t checksum;       /* VXLAN: outer UDP checksum on */
+    uint8_t gbp_flags;      /* VXLAN: 0x40 don't learn, 0x08 applied */
     uint8_t inner_checksum; /* STT: enum ov_inner_checksum */
     uint8_t zero[7];
 };
@@ -116,13 +116,13 @@ struct ov_config {
  * and then free to share between threads. */
 struct ov_tunnel {
     struct ov_config config;
-    uint8_t header[128];     /* the outer headers, patched per packet */
+    uint8_t header[128]; /* the outer headers, patched per packet */
     uint32_t header_length;
-    uint32_t l3;             /* offset of the outer IP header */
-    uint32_t l4;             /* offset of what follows it */
-    uint32_t ip_sum;         /* of the IPv4 header: TOS, length, ID, checksum zero */
-    uint32_t pseudo_sum;     /* of the addresses and the protocol */
-    uint32_t shim_sum;       /* of the fixed part of the checksummed headers */
+    uint32_t l3;         /* offset of the outer IP header */
+    uint32_t l4;         /* offset of what follows it */
+    uint32_t ip_sum;     /* of the IPv4 header: TOS, length, ID, checksum zero */
+    uint32_t pseudo_sum; /* of the addresses and the protocol */
+    uint32_t shim_sum;   /* of the fixed part of the checksummed headers */
     uint32_t port_count;
     uint32_t zero;
 };
@@ -133,15 +133,15 @@ struct ov_policy {
     uint64_t key_count;
     const uint8_t *pairs; /* sorted 32-byte (destination, source) for OV_ZERO6_PAIRS */
     uint64_t pair_count;
-    uint32_t protocols;  /* bit 1 << enum ov_protocol */
+    uint32_t protocols; /* bit 1 << enum ov_protocol */
     uint16_t vxlan_port;
-    uint8_t base;        /* enum ov_base */
+    uint8_t base; /* enum ov_base */
     uint8_t gbp;
-    uint8_t inner_vlan;  /* enum ov_inner_vlan */
-    uint8_t ecn;         /* 1: RFC 6040, 0: ignore */
-    uint8_t uniform;     /* 1: inner DSCP from the outer one */
-    uint8_t verify;      /* 1: verify UDP and TCP checksums */
-    uint8_t zero6;       /* enum ov_zero6 */
+    uint8_t inner_vlan; /* enum ov_inner_vlan */
+    uint8_t ecn;        /* 1: RFC 6040, 0: ignore */
+    uint8_t uniform;    /* 1: inner DSCP from the outer one */
+    uint8_t verify;     /* 1: verify UDP and TCP checksums */
+    uint8_t zero6;      /* enum ov_zero6 */
     uint8_t drop_reserved_vsid;
     uint8_t zero[2];
 };
@@ -157,9 +157,9 @@ struct ov_batch {
     uint64_t *base;    /* first byte that the row may use */
     uint64_t *offset;  /* first byte of the frame or packet */
     uint64_t *key;
-    uint32_t *length;  /* bytes that are here */
-    uint32_t *wire;    /* bytes on the wire, >= length */
-    uint32_t *origin;  /* row of the input batch */
+    uint32_t *length; /* bytes that are here */
+    uint32_t *wire;   /* bytes on the wire, >= length */
+    uint32_t *origin; /* row of the input batch */
     uint16_t *mss;
     uint8_t *status;   /* enum ov_status */
     uint8_t *protocol; /* enum ov_protocol */
@@ -169,21 +169,21 @@ struct ov_batch {
 /* One packet, decapsulated: where its frame lies and what is to be mended in it. */
 struct ov_frame {
     uint64_t key;
-    uint32_t offset;  /* of the inner frame in the packet */
-    uint32_t length;  /* its bytes that are here, before mending */
-    uint32_t wire;    /* its bytes on the wire, before mending */
-    uint32_t l4;      /* inner L4 header whose checksum is to be completed, or 0 */
-    uint32_t l4_end;  /* end of that datagram in the frame */
+    uint32_t offset; /* of the inner frame in the packet */
+    uint32_t length; /* its bytes that are here, before mending */
+    uint32_t wire;   /* its bytes on the wire, before mending */
+    uint32_t l4;     /* inner L4 header whose checksum is to be completed, or 0 */
+    uint32_t l4_end; /* end of that datagram in the frame */
     uint16_t mss;
-    uint16_t tci;       /* of the tag to insert, where insert is 4 */
-    uint8_t insert;     /* 4: an 802.1Q tag is put in front of the EtherType */
-    uint8_t remove;     /* bytes of tags that are taken out, 0, 4 or 8 */
-    uint8_t tos_at;     /* offset in the frame of the IP header to re-mark, or 0 */
-    uint8_t tos;        /* its new TOS or traffic class */
-    uint8_t status;     /* enum ov_status */
-    uint8_t protocol;   /* enum ov_protocol */
-    uint8_t checksum;   /* STT: enum ov_inner_checksum as received */
-    uint8_t l4_tcp;     /* 1 TCP, 0 UDP, for l4 */
+    uint16_t tci;     /* of the tag to insert, where insert is 4 */
+    uint8_t insert;   /* 4: an 802.1Q tag is put in front of the EtherType */
+    uint8_t remove;   /* bytes of tags that are taken out, 0, 4 or 8 */
+    uint8_t tos_at;   /* offset in the frame of the IP header to re-mark, or 0 */
+    uint8_t tos;      /* its new TOS or traffic class */
+    uint8_t status;   /* enum ov_status */
+    uint8_t protocol; /* enum ov_protocol */
+    uint8_t checksum; /* STT: enum ov_inner_checksum as received */
+    uint8_t l4_tcp;   /* 1 TCP, 0 UDP, for l4 */
 };
 
 /* ---- numbers ------------------------------------------------------------ */

@@ -43,8 +43,8 @@ static int open_partial(const uint8_t *stt, uint32_t inner, struct ov_frame *d)
     if (l4_end > inner)
         return OV_STT_L4_HEADER;
     uint32_t end = ETHERNET_LENGTH + (v4 ? get16(ip + 2) : 40u + get16(ip + 4));
-    if (get16(frame + 12) != (v4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6) ||
-        ip[0] >> 4 != (v4 ? 4 : 6) || end > inner || end < l4_end)
+    if (get16(frame + 12) != (v4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6) || ip[0] >> 4 != (v4 ? 4 : 6) ||
+        end > inner || end < l4_end)
         return OV_STT_OFFLOAD;
     if (v4 && ((ip[0] & 15u) < 5 || (ip[0] & 15u) * 4 > l4 - ETHERNET_LENGTH))
         return OV_STT_OFFLOAD;
@@ -67,7 +67,7 @@ int stt_open(const struct ov_policy *y, const uint8_t *stt, uint32_t here, uint3
         return OV_STT_FLAGS;
     d->key = get64(stt + 8);
     d->protocol = OV_STT;
-    d->checksum = partial                ? OV_CSUM_PARTIAL
+    d->checksum = partial                 ? OV_CSUM_PARTIAL
                   : stt[1] & STT_VERIFIED ? OV_CSUM_VERIFIED
                                           : OV_CSUM_UNKNOWN;
     uint16_t tci = get16(stt + 6);
@@ -99,8 +99,7 @@ int stt_decap(const struct ov_policy *y, const uint8_t *packet, const struct out
 
 /* ---- emit ------------------------------------------------------------------- */
 
-struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p,
-                             const uint8_t *frame)
+struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, const uint8_t *frame)
 {
     struct stt_assist a = {0};
     struct offload o;
@@ -118,9 +117,11 @@ struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p,
     a.l4_offset = (uint8_t)l4;
     a.patch_at = offload_field(&o) - p->remove;
     a.patch = offload_seed(frame, &o);
-    uint32_t headers = o.l4 + (frame[o.l4 + 12] >> 4) * 4u;
-    if (o.tcp && headers < o.end && o.end - headers > t->config.mss)
-        a.mss = t->config.mss;
+    if (o.tcp) {
+        uint32_t headers = o.l4 + (frame[o.l4 + 12] >> 4) * 4u;
+        if (headers < o.end && o.end - headers > t->config.mss)
+            a.mss = t->config.mss;
+    }
     return a;
 }
 
@@ -155,8 +156,7 @@ void stt_checksum(const struct ov_tunnel *t, uint8_t *packet, uint32_t bytes)
 {
     uint8_t *tcp = packet + t->l4;
     uint32_t length = bytes - t->l4;
-    put16(tcp + 16,
-          (uint16_t)~checksum_fold32(t->pseudo_sum + length + checksum_sum(tcp, length)));
+    put16(tcp + 16, (uint16_t)~checksum_fold32(t->pseudo_sum + length + checksum_sum(tcp, length)));
 }
 
 void stt_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet, uint64_t sequence,

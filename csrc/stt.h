@@ -102,8 +102,7 @@ struct stt_assist {
 };
 
 /* frame is the frame as given, before any tag was taken out. */
-struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p,
-                             const uint8_t *frame);
+struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, const uint8_t *frame);
 
 /* Patch the STT header of a copied template. */
 void stt_write(const struct stt_assist *a, const struct plan *p, uint8_t *header);

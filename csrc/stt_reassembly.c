@@ -86,8 +86,8 @@ size_t ov_reassembler_size(uint64_t memory)
     if (memory < MEMORY_MIN || pages >= NOBODY / 2)
         return 0;
     return aligned(sizeof(struct ov_reassembler)) +
-           aligned(bucket_count(pages) * sizeof(uint32_t)) +
-           aligned(pages * sizeof(struct frame)) + pages * (PAGE / 8 + PAGE);
+           aligned(bucket_count(pages) * sizeof(uint32_t)) + aligned(pages * sizeof(struct frame)) +
+           pages * (PAGE / 8 + PAGE);
 }
 
 struct ov_reassembler *ov_reassembler_init(void *at, uint64_t memory, uint64_t timeout,
@@ -95,7 +95,7 @@ struct ov_reassembler *ov_reassembler_init(void *at, uint64_t memory, uint64_t t
 {
     struct ov_reassembler *r = at;
     uint8_t *end = (uint8_t *)at + aligned(sizeof *r);
-    memset(r, 0, sizeof *r);
+    memset(r, 0, offsetof(struct ov_reassembler, header));
     r->timeout = timeout;
     r->seed = seed;
     r->page_count = (uint32_t)(memory / PAGE);
@@ -105,9 +105,9 @@ struct ov_reassembler *ov_reassembler_init(void *at, uint64_t memory, uint64_t t
     end += aligned(buckets * sizeof(uint32_t));
     r->frames = (struct frame *)(void *)end;
     end += aligned(r->page_count * sizeof(struct frame));
-    r->arrived = (uint64_t(*)[PAGE / 64])(void *)end;
+    r->arrived = (uint64_t (*)[PAGE / 64])(void *)end;
     end += (size_t)r->page_count * (PAGE / 8);
-    r->pages = (uint8_t(*)[PAGE])end;
+    r->pages = (uint8_t (*)[PAGE])end;
     memset(r->buckets, 0xFF, buckets * sizeof(uint32_t));
     for (uint32_t i = 0; i < r->page_count; i++) {
         uint32_t next = i + 1 < r->page_count ? i + 1 : NOBODY;
@@ -292,7 +292,7 @@ static void gather(const struct ov_reassembler *r, const struct frame *f, uint8_
 
 /* What one packet did: the frame that it completed, if its status is OV_OK. */
 struct arrival {
-    struct frame *frame;  /* or NULL: the packet is a whole frame by itself */
+    struct frame *frame; /* or NULL: the packet is a whole frame by itself */
     const uint8_t *packet;
     struct stt_segment segment;
     uint8_t tos;
@@ -390,8 +390,7 @@ int ov_reassembler_push(struct ov_reassembler *r, const struct ov_policy *policy
     ov_reassembler_expire(r, now);
     if (length > UINT32_MAX || wire > UINT32_MAX || length > wire)
         return tally(r, OV_BAD_ROW);
-    int status =
-        accept(r, policy, packet, (uint32_t)length, (uint32_t)wire, link, now, NULL, &a);
+    int status = accept(r, policy, packet, (uint32_t)length, (uint32_t)wire, link, now, NULL, &a);
     if (status != OV_OK)
         return tally(r, status);
     uint32_t here = a.segment.here;

@@ -33,9 +33,9 @@ struct mark {
 };
 
 /* Append the segments of one planned frame.  Returns their number, 0 for no room. */
-static size_t append_segments(const struct ov_tunnel *t, const struct plan *p,
-                              const uint8_t *frame, struct ov_batch *out, uint32_t size,
-                              uint32_t origin, uint64_t sequence)
+static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, const uint8_t *frame,
+                              struct ov_batch *out, uint32_t size, uint32_t origin,
+                              uint64_t sequence)
 {
     struct stt_assist a = stt_assist(t, p, frame);
     struct stream s = {
@@ -66,8 +66,8 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p,
 
 /* A TCP frame too long for STT: cut it by its MSS, each piece a frame of its own. */
 static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
-                         struct limits limits, struct ov_batch *out, uint32_t size,
-                         uint32_t origin, uint64_t sequence, size_t *packets)
+                         struct limits limits, struct ov_batch *out, uint32_t size, uint32_t origin,
+                         uint64_t sequence, size_t *packets)
 {
     uint8_t piece[STT_FRAME_MAX];
     uint32_t mss = t->config.mss;
@@ -91,8 +91,7 @@ static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32
         int status = kernel_plan(t, piece, n, n, limits, true, &p);
         if (status != OV_OK)
             return status;
-        size_t added =
-            append_segments(t, &p, piece, out, size, origin, sequence + *packets);
+        size_t added = append_segments(t, &p, piece, out, size, origin, sequence + *packets);
         if (added == 0)
             return OV_NO_ROOM;
         *packets += added;

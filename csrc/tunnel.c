@@ -102,9 +102,9 @@ size_t ov_encap_many(const struct ov_tunnel *const *tunnels, size_t tunnel_count
         int status = OV_BAD_ROW;
         if (likely(index[i] < tunnel_count)) {
             const struct ov_tunnel *t = tunnels[index[i]];
-            status = kernel_encap_row(t, batch, i, kernel_limits(t, 0), sequence + i,
-                                      sums_payload(t), emit_any, t->config.protocol,
-                                      t->config.family == 6);
+            status =
+                kernel_encap_row(t, batch, i, kernel_limits(t, 0), sequence + i, sums_payload(t),
+                                 emit_any, t->config.protocol, t->config.family == 6);
         }
         batch->status[i] = (uint8_t)status;
         done += status == OV_OK;
@@ -164,8 +164,7 @@ always_inline int open_frame(const struct ov_policy *y, const uint8_t *packet,
                              const struct outer *o, struct ov_frame *d)
 {
     const uint8_t *frame = packet + d->offset;
-    int status =
-        decap_inner(y, frame, o->here - d->offset, o->end - d->offset, false, d);
+    int status = decap_inner(y, frame, o->here - d->offset, o->end - d->offset, false, d);
     return unlikely(status != OV_OK) ? status : decap_mark(y, frame, o->tos, d);
 }
 
@@ -201,7 +200,8 @@ void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t leng
     if (length > UINT32_MAX || wire > UINT32_MAX || length > wire)
         d->status = OV_BAD_ROW;
     else
-        d->status = (uint8_t)decap_packet(policy, packet, (uint32_t)length, (uint32_t)wire, link, d);
+        d->status =
+            (uint8_t)decap_packet(policy, packet, (uint32_t)length, (uint32_t)wire, link, d);
 }
 
 /* Mend a frame where it lies; returns where it begins then.  A tag that is put
