@@ -10,7 +10,7 @@
  */
 #include "fuzz.h"
 
-enum { BUDGET = 65536, HEADERS = 54, STT = 18, LARGEST = 4096 };
+enum { BUDGET = 65536, HEADERS = 54, STT = 18, LARGEST = 512 };
 
 /* The byte at an offset of the frame that this identity stands for. */
 static uint8_t pattern(uint32_t id, uint32_t port, uint32_t length, uint32_t at)
