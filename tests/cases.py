@@ -257,6 +257,8 @@ INNER = [
           wire.stt(_SHORT_IP[: 34 + 7], stt_flags=0x06, l4_offset=34)),
     Decap(Status.STT_OFFLOAD, "V over IPv6", wire.stt(TCP6, stt_flags=0x0E, l4_offset=54)),
     Decap(Status.STT_OFFLOAD, "no V over IPv4", wire.stt(TCP4, stt_flags=0x0A, l4_offset=54)),
+    Decap(Status.STT_OFFLOAD, "another EtherType",
+          wire.stt(_claims(TCP4, 12, 0x88B5), **PARTIAL4)),
     Decap(Status.STT_OFFLOAD, "IPv4 ends past the frame",
           wire.stt(_claims(TCP4, 16, len(TCP4) - 14 + 1), **PARTIAL4)),
     Decap(Status.STT_OFFLOAD, "IPv6 ends past the frame",
@@ -341,11 +343,19 @@ def _second_push(low: int, high: int) -> Callable[[Codec], int]:
     return run
 
 
+def _cut_segment(codec: Codec) -> int:
+    batch = Batch.from_frames([wire.stt_segment(bytes(50), frame_length=100, offset=0)[:-1]])
+    batch.wire[0] += 1
+    codec.SttReassembler().push_batch(batch, Batch.packed(65536, 4), 0.0)
+    return int(batch.status[0])
+
+
 ROWS = [
     Rows(Status.BAD_ROW, "offset past the data", _bad_row),
     Rows(Status.NO_HEADROOM, "49 bytes for 50", _no_headroom),
     Rows(Status.NO_ROOM, "one byte too few", _no_room),
     Rows(Status.FRAME_CUT, "one byte cut", _frame_cut),
+    Rows(Status.FRAME_CUT, "a segment", _cut_segment),
     Rows(Status.STT_DUPLICATE, "the same", _second_push(20, 60)),
     Rows(Status.STT_DUPLICATE, "a part", _second_push(30, 40)),
     Rows(Status.STT_OVERLAP, "before", _second_push(10, 21)),

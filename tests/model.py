@@ -59,6 +59,8 @@ def source_port(tunnel: Tunnel, frame: bytes) -> int:
 
 def carried(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
     """The inner frame as the payload holds it, and the TCI that moved to the STT header."""
+    if tunnel.inner_vlan == "reject":
+        return frame, 0
     if tunnel.inner_vlan == "strip" or isinstance(tunnel, NVGRE):
         return wire.untag(frame), 0
     if isinstance(tunnel, STT) and frame[12:14] == b"\x81\x00":

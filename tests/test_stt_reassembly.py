@@ -290,15 +290,50 @@ def test_a_cut_segment_cannot_be_held(codec: Codec) -> None:
     batch.wire[0] = len(packet)
     reassembler = codec.SttReassembler()
     reassembler.push_batch(batch, Batch.packed(65536, 2), 0.0)
-    assert batch.status[0] == Status.STT_INCOMPLETE
+    assert batch.status[0] == Status.FRAME_CUT
     assert (reassembler.stats.refused, reassembler.stats.pending) == (1, 0)
 
 
-def test_other_protocols_come_through(codec: Codec) -> None:
-    """A reassembler is a decap that can wait."""
+def test_headers_that_cannot_be_kept(codec: Codec) -> None:
+    """Outer headers of more than 256 bytes are refused, and only where they would be held."""
+    most = [(60, bytes([21]) + bytes(6 + 8 * 21))]  # 14 + 40 + 176 + 20 = 250
+    more = [(60, bytes([22]) + bytes(6 + 8 * 22))]  # 258
+    for extensions, taken in [(most, True), (more, False)]:
+        fields = {"extensions": extensions}
+        packets = wire.stt_segments(FRAME, 121, family=6, ip_fields=fields)
+        if taken:
+            laws.check_reassembles(codec, packets, FRAME)
+        else:
+            with pytest.raises(DecapError, match="IP_EXTENSION"):
+                codec.SttReassembler().push(packets[0], 0.0)
+        assert push(codec.SttReassembler(), wire.stt(FRAME, family=6, ip_fields=fields)) == [FRAME]
+
+
+def test_only_stt_is_reassembled(codec: Codec) -> None:
     reassembler = codec.SttReassembler()
-    results = [reassembler.push(p, 0.0) for p in (wire.vxlan(FRAME), wire.nvgre(FRAME))]
-    assert [r.protocol for r in results if r] == ["vxlan", "nvgre"]
+    for packet in (wire.vxlan(FRAME), wire.nvgre(FRAME)):
+        with pytest.raises(DecapError, match="UNKNOWN_PROTOCOL"):
+            reassembler.push(packet, 0.0)
+    assert reassembler.stats == ReassemblyStats(segments=2, refused=2)
+
+
+@pytest.mark.parametrize("room", [1, len(WHOLE) - 1, len(WHOLE)])
+def test_no_room_for_a_whole_frame(codec: Codec, room: int) -> None:
+    """The segment is neither stored nor counted, and can be pushed again; a frame takes the room
+    of its STT frame."""
+    first, last = wire.stt_segments(FRAME, 121)
+    reassembler = codec.SttReassembler()
+    push(reassembler, first)
+    batch, out = Batch.from_frames([last]), Batch.packed(room, 1)
+    if room < len(WHOLE):
+        assert reassembler.push_batch(batch, out, 0.0) == 0
+        assert batch.status[0] == Status.NO_ROOM
+        assert reassembler.stats == ReassemblyStats(segments=1, pending=1, memory=2048)
+        batch.status[0] = Status.OK
+        out = Batch.packed(len(WHOLE), 1)
+    assert reassembler.push_batch(batch, out, 0.0) == 1
+    assert out.to_list() == [FRAME]
+    assert reassembler.stats == ReassemblyStats(segments=2, frames=1)
 
 
 def test_push_batch(codec: Codec) -> None:
