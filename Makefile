@@ -81,8 +81,8 @@ lint: $(DEV) build ## every checker, Python, Cython and C
 	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/mypy
-	$(BIN)/pyright
-	$(if $(filter %.pyx,$(PYX)),$(BIN)/cython-lint $(filter %.pyx,$(PYX)))
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PATH=$(BIN):$$PATH cython-lint $(filter %.pyx %.pxd,$(PYX))
 	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(FUZZ:%=csrc/fuzz/%.c)
 	for cc in gcc clang; do \
 	    command -v $$cc >/dev/null || continue; \

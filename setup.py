@@ -24,6 +24,7 @@ class OptionalBuild(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
         for extension in self.extensions:
             extension.optional = not REQUIRED
 

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex
 
 from .address import ip_address, is_multicast, mac_address, multicast_mac
 from .errors import ConfigError
@@ -31,9 +31,9 @@ _MISSING: Any = None  # a value that __post_init__ derives from the other fields
 
 def integer(name: str, value: object, low: int, high: int) -> int:
     """``value`` as an int within ``low..high``, or :class:`ConfigError`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise ConfigError(name, value, f"an integer in {low}..{high}")
-    number: int = value.__index__()
+    number = value.__index__()
     if not low <= number <= high:
         raise ConfigError(name, value, f"an integer in {low}..{high}")
     return number
