@@ -7,6 +7,7 @@ own; what it holds is bytes, never a caller's buffer.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -155,7 +156,7 @@ class _Table:
 
 
 class SttReassembler(Reassembler):
-    """See :class:`overlay.codec.Reassembler`."""
+    """See :class:`overlay.codec.Reassembler`; calls from several threads take turns."""
 
     #: Set once, by the package.
     codec: ClassVar[Codec]
@@ -169,15 +170,17 @@ class SttReassembler(Reassembler):
         **options: Any,
     ) -> None:
         super().__init__(timeout, memory, profile=profile, **options)
+        self._lock = threading.Lock()
         self._table = _Table(self.memory // PAGE)
         self._counts: Counter[str] = Counter()
 
     def push(self, packet: Buffer, now: float) -> Decapsulated | None:
         at = nanoseconds(now)
         data = bytes(byte_view(packet, "packet"))
-        self._expire(at)
         try:
-            whole = self._push(lambda: (data, len(data), 0), at, lambda _: True)
+            with self._lock:
+                self._expire(at)
+                whole = self._push(lambda: (data, len(data), 0), at, lambda _: True)
         except DecapError as error:
             if error.status in (Status.STT_DUPLICATE, Status.STT_OVERLAP):
                 return None
@@ -192,7 +195,11 @@ class SttReassembler(Reassembler):
     def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
         at = nanoseconds(now)
         rows.check_pair(batch, out)
-        self._expire(at)
+        with self._lock:
+            self._expire(at)
+            return self._push_rows(batch, out, at)
+
+    def _push_rows(self, batch: Batch, out: Batch, at: int) -> int:
         frames = 0
         for row in rows.pending(batch):
             try:
@@ -214,13 +221,14 @@ class SttReassembler(Reassembler):
         return frames
 
     def expire(self, now: float) -> int:
-        return self._expire(nanoseconds(now))
+        with self._lock:
+            return self._expire(nanoseconds(now))
 
     @property
     def stats(self) -> ReassemblyStats:
-        return ReassemblyStats(
-            **self._counts, pending=len(self._table.frames), memory=self._table.used * PAGE
-        )
+        with self._lock:
+            frames, used = len(self._table.frames), self._table.used
+            return ReassemblyStats(**self._counts, pending=frames, memory=used * PAGE)
 
     def _expire(self, now: int) -> int:
         timeout = nanoseconds(self.timeout)
