@@ -27,7 +27,7 @@ from .writer import CaptureWriter
 __all__ = ["Burst", "Capture", "CaptureWriter", "Interface", "open_capture", "read_batch"]
 
 #: Bytes of capture that one burst holds, so that it stays in a core's cache.
-BURST_BYTES = 1 << 20
+BURST_BYTES = 2 << 20
 
 # Of a classic file's first four bytes: byte order, nanoseconds.
 _MAGICS = {
@@ -46,7 +46,7 @@ class Burst:
     ``interface``: uint32, the number of each packet's interface in
     ``Capture.interfaces``.  ``first``: how many packets came before.
 
-    A burst of a pipe is valid until the next one is asked for.
+    A burst is valid until the next one is asked for: its memory is used again.
     """
 
     def __init__(
@@ -98,12 +98,11 @@ class Capture:
     that place, then raises :class:`~overlay.errors.CaptureError`.
     """
 
-    def __init__(self, origin: source.Source, name: str, burst_bytes: int) -> None:
+    def __init__(self, origin: source.Source, name: str) -> None:
         self.name = name
         self.position = 0
         self.packets = 0
         self._source = origin
-        self._burst_bytes = max(64, min(burst_bytes, source.MAX_RECORD))
         self._blocks: block.Reader | None = None
         self._open()
 
@@ -160,7 +159,7 @@ class Capture:
             if left < self._need:
                 raise self._error(f"cut short: {self._need} bytes needed, {left} here")
             at = self.position - where.start
-            yield where.data[at : at + max(self._burst_bytes, self._need)]
+            yield where.data[at : at + source.MAX_RECORD]
 
     def _grow(self, need: int, here: int) -> None:
         """No whole record was found in the bytes here: ask for more."""
@@ -172,10 +171,10 @@ class Capture:
         interface = self._interfaces[0]
         link = link_of(interface.linktype)
         order = struct.Struct(">I" if self._swapped == (sys.byteorder == "little") else "<I")
-        rows = self._burst_bytes // 64 + 1
         self._need = record.HEADER
         for data in self._slices():
-            batch = record.empty(data, rows, self._source.owner)
+            rows = data.size // 64 + 1
+            batch = record.empty(data, rows)
             stamps = np.empty(rows, np.uint64)
             taken = record.scan(batch, 0, self._swapped, stamps)
             if not batch.count:
@@ -194,7 +193,6 @@ class Capture:
             yield burst
 
     def _read_blocks(self, reader: block.Reader) -> Iterator[Burst]:
-        rows = self._burst_bytes // 64 + 1
         self._need = 12
         for data in self._slices():
             view = memoryview(data)  # type: ignore[arg-type]
@@ -202,7 +200,7 @@ class Capture:
             broken: block.MalformedError | None = None
             taken = 0
             try:
-                taken = reader.scan(view, 0, rows, index)
+                taken = reader.scan(view, 0, data.size // 64 + 1, index)
                 if not taken:
                     length = reader.block_length(view, 0)
                     self._grow(length, data.size)
@@ -226,7 +224,7 @@ class Capture:
         times = np.empty(len(index), np.int64)
         batch = Batch.from_array(
             data, np.array(index.offset, np.uint64), np.array(index.length, np.uint32),
-            wire=np.array(index.wire, np.uint32), owner=self._source.owner,
+            wire=np.array(index.wire, np.uint32),
         )  # fmt: skip
         for which in np.unique(number).tolist():
             rows = number == which
@@ -270,13 +268,14 @@ def open_capture(
     :raises CaptureError: it is not a capture.
     :raises OSError: it cannot be opened.
     """
+    chunk = max(64, min(burst_bytes, source.MAX_RECORD))
     if not isinstance(path, (str, os.PathLike)):
         name = getattr(path, "name", None)
         label = name if isinstance(name, str) else "the capture"
-        return Capture(source.open_source(path, False), label, burst_bytes)
-    file = open(path, "rb")  # noqa: SIM115 - the capture closes it
+        return Capture(source.Stream(path, False, chunk), label)
+    file = open(path, "rb", buffering=0)  # noqa: SIM115 - the capture closes it
     try:
-        return Capture(source.open_source(file, True), os.fspath(path), burst_bytes)
+        return Capture(source.Stream(file, True, chunk), os.fspath(path))
     except BaseException:
         file.close()
         raise
@@ -288,8 +287,8 @@ def read_batch(path: str | os.PathLike[str]) -> Batch:
     :raises CaptureError: it is not a capture, or is cut short.
     """
     with open(path, "rb") as file:
-        whole = source.open_whole(file)
-        bursts = list(Capture(whole, os.fspath(path), source.MAX_RECORD))
+        whole = source.Whole(file)
+        bursts = list(Capture(whole, os.fspath(path)))
         columns = {
             name: np.concatenate([np.zeros(0, dtype), *(getattr(b.batch, name) for b in bursts)])
             for name, dtype in (("length", np.uint32), ("wire", np.uint32), ("link", np.uint8))

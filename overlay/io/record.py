@@ -33,10 +33,10 @@ _NATIVE = "<" if sys.byteorder == "little" else ">"
 _OTHER = ">" if sys.byteorder == "little" else "<"
 
 
-def empty(data: npt.NDArray[np.uint8], rows: int, owner: object = None) -> Batch:
+def empty(data: npt.NDArray[np.uint8], rows: int) -> Batch:
     """A batch over ``data`` with room for ``rows`` rows, none in use."""
     batch = Batch.__new__(Batch)
-    batch._setup(data, max(1, rows), owner)
+    batch._setup(data, max(1, rows))
     return batch
 
 

@@ -1,8 +1,9 @@
 """Source: the bytes of a capture, one window after another.
 
-A regular file is mapped, window by window, privately: what is done to the
-bytes does not reach the file, and nothing is copied.  Anything else is read
-in chunks into one arena.  What must not live here: any format.
+A stream is read in chunks into one arena that stays in a core's cache, which
+is faster than mapping; a capture that is wanted whole is mapped, privately:
+what is done to the bytes does not reach the file.  What must not live here:
+any format.
 """
 
 from __future__ import annotations
@@ -10,19 +11,16 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-import sys
 from abc import ABC, abstractmethod
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_RECORD", "Source", "open_source", "open_whole"]
+__all__ = ["MAX_RECORD", "Source", "Stream", "Whole"]
 
 #: The longest record that is believed; a longer one is a broken length field.
 MAX_RECORD = 64 << 20
-
-CHUNK = 1 << 20
 
 
 class Source(ABC):
@@ -32,8 +30,6 @@ class Source(ABC):
     start: int = 0
     #: Bytes in all, where that is known.
     size: int | None = None
-    #: Keeps the memory of ``data`` alive.
-    owner: object = None
 
     @property
     def end(self) -> int:
@@ -54,73 +50,45 @@ class Source(ABC):
         """Let the file go."""
 
 
-class Mapped(Source):
-    """A regular file.  It must not be cut short by others while it is mapped."""
+class Stream(Source):
+    """A file, a pipe, or any object with ``read``; one arena serves every window.
 
-    def __init__(self, file: IO[bytes], own: bool, span: int = 2 * MAX_RECORD) -> None:
-        self._file = file if own else None
-        self._number = file.fileno()
-        self._base = file.tell()
-        self._span = span
-        self.size = max(0, os.fstat(self._number).st_size - self._base)
-        self.data = np.zeros(0, np.uint8)
+    :param own: whether closing the source closes the file.
+    :param chunk: bytes to read at once.
+    """
 
-    def window(self, position: int, need: int) -> None:
-        assert self.size is not None
-        if self.start <= position and min(position + need, self.size) <= self.end:
-            return
-        first = (self._base + position) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        last = min(self._base + self.size, first + max(self._span, 2 * need))
-        skip = max(0, self._base - first)
-        self.owner = None
-        self.data = np.zeros(0, np.uint8)
-        self.start = position
-        if self._base + position < last:
-            mapping = mmap.mmap(self._number, last - first, access=mmap.ACCESS_COPY, offset=first)
-            self.owner = mapping
-            self.data = np.frombuffer(mapping, np.uint8)[skip:]
-            self.start = first + skip - self._base
-
-    def close(self) -> None:
-        self.owner = None
-        self.data = np.zeros(0, np.uint8)
-        if self._file is not None:
-            self._file.close()
-
-
-class Read(Source):
-    """A pipe, or any object with ``read``; the arena is used again for every window."""
-
-    def __init__(self, file: IO[bytes], own: bool) -> None:
+    def __init__(self, file: IO[bytes], own: bool, chunk: int) -> None:
         self._file = file
         self._own = own
-        self._arena = np.empty(2 * CHUNK, np.uint8)
+        self._chunk = chunk
+        self._arena = np.empty(chunk, np.uint8)
+        self._ended = False
         self.data = self._arena[:0]
-        self.ended = False
+        if _regular(file):
+            self.size = os.fstat(file.fileno()).st_size - file.tell()
 
     def window(self, position: int, need: int) -> None:
         kept = self.data[position - self.start :]
-        while kept.size < need and not self.ended:
-            if need > self._arena.size and kept.size + CHUNK > self._arena.size:
-                arena = np.empty(2 * self._arena.size, np.uint8)  # grows as bytes arrive
-            else:
-                arena = self._arena
+        while kept.size < need and not self._ended:
+            arena = self._arena
+            if need > arena.size and kept.size + self._chunk > arena.size:
+                arena = np.empty(2 * arena.size, np.uint8)  # as bytes arrive, not as they claim
             arena[: kept.size] = kept
-            self._arena = arena
             got = self._read(memoryview(arena)[kept.size :])  # type: ignore[arg-type]
-            self.ended = got == 0
+            self._ended = got == 0
+            self._arena = arena
             kept = arena[: kept.size + got]
         self.data = kept
         self.start = position
 
     def _read(self, room: memoryview) -> int:
-        """Fill ``room`` with what is there now; 0 at the end."""
+        """Put what is there now into ``room``; 0 bytes at the end."""
         file: Any = self._file
         if hasattr(file, "readinto1"):
             return int(file.readinto1(room) or 0)
         if hasattr(file, "readinto"):
             return int(file.readinto(room) or 0)
-        chunk = file.read(len(room))
+        chunk = file.read(room.nbytes)
         room[: len(chunk)] = chunk
         return len(chunk)
 
@@ -129,33 +97,31 @@ class Read(Source):
             self._file.close()
 
 
-class Held(Source):
-    """Bytes that are all in memory."""
+class Whole(Source):
+    """All of a file in one window: mapped, or read where it cannot be.
 
-    def __init__(self, data: bytearray) -> None:
-        self.data = np.frombuffer(data, np.uint8)
-        self.size = len(data)
+    The file must not be cut short by others while it is mapped.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        #: Keeps the memory of ``data`` alive.
+        self.owner: mmap.mmap | bytearray
+        if _regular(file) and os.fstat(file.fileno()).st_size:
+            self.owner = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        else:
+            self.owner = bytearray(file.read())
+        self.data = np.frombuffer(self.owner, np.uint8)
+        self.size = self.data.size
 
     def window(self, position: int, need: int) -> None:
         """All is here already."""
 
     def close(self) -> None:
-        """There is no file."""
+        """The memory lives as long as somebody has it."""
 
 
-def open_source(file: IO[bytes], own: bool) -> Source:
-    """The better source for this file; ``own`` closes the file in the end."""
-    return Mapped(file, own) if _mappable(file) else Read(file, own)
-
-
-def open_whole(file: IO[bytes]) -> Source:
-    """A source whose one window is the whole file."""
-    return Mapped(file, False, sys.maxsize) if _mappable(file) else Held(bytearray(file.read()))
-
-
-def _mappable(file: IO[bytes]) -> bool:
+def _regular(file: IO[bytes]) -> bool:
     try:
-        state = os.fstat(file.fileno())
-        return stat.S_ISREG(state.st_mode) and state.st_size > file.tell()
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, AttributeError, ValueError):
         return False
