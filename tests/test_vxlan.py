@@ -173,7 +173,8 @@ def test_strip_leaves_a_whole_ethernet_header(codec: Codec, length: int) -> None
 
 @given(gbp=st.integers(0, 0xFFFF), dont_learn=st.booleans(), applied=st.booleans())
 def test_group_policy(codec: Codec, gbp: int, dont_learn: bool, applied: bool) -> None:
-    """GBP-1, GBP-2: G, the flags and the 16-bit id, there and back."""
+    """GBP-1, GBP-2, GBP-3, GBP-4: G, D, A and the 16-bit id, there and back: who learns and who
+    applies the policy is told."""
     tunnel = plain(VXLAN, gbp=gbp, gbp_dont_learn=dont_learn, gbp_applied=applied)
     packet = codec.encap(tunnel, UDP4)
     first = 0x40 * dont_learn | 0x08 * applied

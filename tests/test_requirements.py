@@ -1,0 +1,62 @@
+"""Every requirement of the specification is named by a test that holds it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PREFIXES = ("COM", "VXLAN", "GBP", "NVGRE", "STT")
+
+#: What is not the codec's, and where it belongs.
+LATER = {
+    "COM-20": "learning: the switch",
+    "COM-21": "ICMP too-big messages: the switch",
+    "VXLAN-29": "groups and ingress replication: the switch",
+    "VXLAN-30": "learning: the switch",
+    "GBP-5": "policy: the user's",
+    "GBP-6": "policy: the user's",
+    "NVGRE-30": "groups and N-way unicast: the switch",
+    "STT-49": "a setting of the network card, for the guide of operation",
+}
+
+
+def required(shared: Path) -> set[str]:
+    pattern = re.compile(rf"^\|\s*((?:{'|'.join(PREFIXES)})-\d+)\s*\|", re.M)
+    return {
+        name for file in (shared / "spec").glob("*.md") for name in pattern.findall(file.read_text())
+    }
+
+
+def named() -> set[str]:
+    pattern = re.compile(rf"\b(?:{'|'.join(PREFIXES)})-\d+\b")
+    here = Path(__file__)
+    return {
+        name
+        for file in here.parent.glob("test_*.py")
+        if file != here
+        for name in pattern.findall(file.read_text())
+    }
+
+
+def test_every_requirement_is_named(shared: Path) -> None:
+    missing = required(shared) - named() - set(LATER)
+    assert not missing, sorted(missing)
+
+
+def test_the_table_of_what_is_later_is_short_and_true(shared: Path) -> None:
+    """An id that a test names, or that is none, has no place in it."""
+    assert set(LATER) <= required(shared)
+    assert not set(LATER) & named()
+    assert all(LATER.values())
+
+
+def test_the_specification_has_them_all(shared: Path) -> None:
+    counts = {p: sum(name.startswith(p + "-") for name in required(shared)) for p in PREFIXES}
+    assert counts == {"COM": 24, "VXLAN": 35, "GBP": 7, "NVGRE": 31, "STT": 55}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_no_test_names_what_is_not_required(shared: Path, prefix: str) -> None:
+    assert {n for n in named() if n.startswith(prefix + "-")} <= required(shared)
