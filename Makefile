@@ -26,6 +26,12 @@ PYTHON_SOURCES := overlay tests benchmarks setup.py docs/conf.py
 WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Wshadow -Werror
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
+# Runs a tool on the sanitized build, from a folder where no other overlay is in the way.
+SANITIZED = env -C build/sanitize PYTHONPATH=$(CURDIR)/build/sanitize/lib \
+    LD_PRELOAD="$$(cc -print-file-name=libasan.so):$$(cc -print-file-name=libubsan.so)" \
+    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+    HYPOTHESIS_PROFILE=dev $(CURDIR)/$(BIN)
+
 # Where .ci/venv found Python's headers, if the compiler would not.
 export C_INCLUDE_PATH = $(shell cat $(VENV)/compiles 2>/dev/null)
 # A build that fails is an error where one is possible at all.
@@ -50,11 +56,9 @@ sanitize: $(DEV) ## the suite and the fuzz corpus under ASan and UBSan
 	rm -rf build/sanitize
 	OVERLAY_REQUIRE_EXTENSIONS=1 CFLAGS="$(SANITIZE)" LDFLAGS="-fsanitize=address,undefined" \
 	    $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
-	LD_PRELOAD="$$(cc -print-file-name=libasan.so):$$(cc -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-	PYTHONPATH=build/sanitize/lib \
-	    $(BIN)/pytest -n 2 -m "not slow" $(ARGS)
-	$(MAKE) --no-print-directory fuzz FUZZ_RUNS=0
+	$(SANITIZED)/python -c 'import overlay._native as n; print(n.__file__)' | grep build/sanitize/lib
+	$(SANITIZED)/pytest -c ../../pyproject.toml -n 2 -m "not slow" -k "not reference" $(ARGS) ../../tests
+	$(if $(shell command -v clang),$(MAKE) --no-print-directory fuzz FUZZ_RUNS=0)
 
 fuzz: $(FUZZ:%=build/fuzz/%) ## libFuzzer on the C core: FUZZ_SECONDS or FUZZ_RUNS a target
 	@for target in $(FUZZ); do \

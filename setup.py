@@ -14,8 +14,8 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(set(glob("csrc/**/*.c", recursive=True)) - set(glob("csrc/fuzz/*.c")))
 HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
-# No -march: a wheel runs on every machine of its architecture.
-FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden"]
+# No -march: a wheel runs on every machine of its architecture.  CFLAGS has its way.
+FLAGS = ["-std=c11", "-fvisibility=hidden", *([] if "CFLAGS" in os.environ else ["-O3", "-g0"])]
 REQUIRED = os.environ.get("OVERLAY_REQUIRE_EXTENSIONS", "") not in ("", "0")
 
 
