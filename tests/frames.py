@@ -41,9 +41,7 @@ def arp_frame() -> bytes:
 
 
 def icmp_frame(tos: int = 0) -> bytes:
-    return ethernet(
-        ipv4(b"\x08\x00" + pattern(22), ICMP, A[4], B[4], tos=tos), 0x0800, **MACS
-    )
+    return ethernet(ipv4(b"\x08\x00" + pattern(22), ICMP, A[4], B[4], tos=tos), 0x0800, **MACS)
 
 
 def fragment_frame(flags: int, version: int = 4, payload: bytes = pattern(64)) -> bytes:

@@ -14,8 +14,8 @@ from overlay import (
     STT,
     VXLAN,
     Batch,
-    Decapsulated,
     DecapError,
+    Decapsulated,
     EncapError,
     Profile,
     Status,
@@ -51,9 +51,7 @@ def check_outer_valid(tunnel: Tunnel, frame: bytes, packet: bytes) -> wire.Outer
     if tunnel.outer_vlan is None:
         assert outer.tci is None
     else:
-        assert outer.tci == (
-            tunnel.outer_pcp << 13 | tunnel.outer_dei << 12 | tunnel.outer_vlan
-        )
+        assert outer.tci == (tunnel.outer_pcp << 13 | tunnel.outer_dei << 12 | tunnel.outer_vlan)
     assert (outer.src, outer.dst, outer.ttl) == (tunnel.local, tunnel.remote, tunnel.ttl)
     assert outer.length == len(packet) - outer.l3
     assert outer.tos == model.tos(tunnel, frame)
@@ -99,8 +97,8 @@ def check_outer_valid(tunnel: Tunnel, frame: bytes, packet: bytes) -> wire.Outer
         assert (dport, seq) == (7471, (18 + len(inside)) << 16)
         assert (doff, flags, window, urgent) == (0x50, 0x18, 0, 0)
         assert wire.checksum(outer.pseudo + body) == 0
-        version, stt_flags, l4_offset, zero, mss, their_tci, context, padding = (
-            struct.unpack_from("!BBBBHHQH", body, 20)
+        version, stt_flags, l4_offset, zero, mss, their_tci, context, padding = struct.unpack_from(
+            "!BBBBHHQH", body, 20
         )
         assert (version, zero, padding) == (0, 0, 0)
         assert (context, their_tci) == (tunnel.context_id, tci)

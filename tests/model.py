@@ -72,9 +72,7 @@ def carried(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
 def _needed(tunnel: Tunnel, frame: bytes) -> int:
     """The least length of a frame with these tags."""
     moved = 2
-    if tunnel.inner_vlan == "reject" or (
-        isinstance(tunnel, VXLAN) and tunnel.inner_vlan == "keep"
-    ):
+    if tunnel.inner_vlan == "reject" or (isinstance(tunnel, VXLAN) and tunnel.inner_vlan == "keep"):
         moved = 0
     elif isinstance(tunnel, STT) and tunnel.inner_vlan == "keep":
         moved = 1 if frame[12:14] == b"\x81\x00" else 0
@@ -128,9 +126,7 @@ def stt_frame(tunnel: STT, frame: bytes) -> bytes:
                 data = it.end - it.l4 - (inside[it.l4 + 12] >> 4) * 4
                 mss = tunnel.mss if data > tunnel.mss else 0
             inside = _pseudo_sum(inside)
-    header = wire.stt_header(
-        tunnel.context_id, flags=flags, l4_offset=l4_offset, mss=mss, tci=tci
-    )
+    header = wire.stt_header(tunnel.context_id, flags=flags, l4_offset=l4_offset, mss=mss, tci=tci)
     return header + inside
 
 

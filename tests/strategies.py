@@ -323,9 +323,7 @@ def streams(draw: st.DrawFn) -> Stream:
                 continue  # lost
             tos = draw(st.sampled_from([0, 0, 1, 2, 3, 0xB8]))
             arrivals.append(
-                wire.stt_segment(
-                    whole[low:high], offset=low, ip_fields={"tos": tos}, **common
-                )
+                wire.stt_segment(whole[low:high], offset=low, ip_fields={"tos": tos}, **common)
             )
             if draw(st.integers(0, 9)) == 0:
                 arrivals.append(arrivals[-1])

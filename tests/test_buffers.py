@@ -11,6 +11,7 @@ import pytest
 
 import cases
 import frames
+import wire
 from overlay import VXLAN, Batch
 from overlay.codec import Codec
 from test_encap import plain
@@ -86,7 +87,7 @@ def test_gaps_are_refused(codec: Codec, kind: str) -> None:
             call()
 
 
-@pytest.mark.parametrize("value", ["text", 5, None, [1, 2], object()], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("value", ["text", 5, None, [1, 2], object()], ids=lambda v: str(type(v)))
 def test_what_is_no_buffer_is_refused(codec: Codec, value: object) -> None:
     for call in calls(codec, value):
         with pytest.raises(TypeError, match=f"not {type(value).__name__}"):
@@ -114,7 +115,6 @@ def calls(codec: Codec, value: object) -> list:
 def test_decap_never_alters_its_buffer(codec: Codec, name: str) -> None:
     """Marks and checksums are mended in the result, not in what the caller holds."""
     packet = bytearray(cases.ACCEPTED[name])
-    packet[15] |= 0x00
     for profile in ("rfc", "strict", "lenient"):
         before = bytes(packet)
         codec.decap(packet, profile)
@@ -125,8 +125,6 @@ def test_decap_never_alters_its_buffer(codec: Codec, name: str) -> None:
 
 def test_a_mended_frame_leaves_the_packet(codec: Codec) -> None:
     """The same where the frame is altered: CE is merged, a checksum completed, a tag put back."""
-    import wire
-
     blank = bytearray(wire.remark(frames.TCP4, 2))
     blank[50:52] = b"\0\0"
     packet = bytearray(

@@ -77,18 +77,14 @@ def test_outer_ipv6_extensions(codec: Codec, protocol: type[Tunnel]) -> None:
     chain: list[tuple[int, bytes]] = [(0, bytes(7)), (43, bytes(7)), atomic]
     for count in range(9):
         extensions = (chain + [options] * 6)[:count]
-        packet = BUILD[protocol.name](
-            frames.UDP4, family=6, ip_fields={"extensions": extensions}
-        )
+        packet = BUILD[protocol.name](frames.UDP4, family=6, ip_fields={"extensions": extensions})
         expected = Status.IP_EXTENSION if count > 8 else Status.OK
         assert refused(codec, packet) is expected
     # The reserved bits of a fragment header make no fragment.
     for word, status in [(0x0006, Status.OK), (0x0001, Status.IP_FRAGMENT),
                          (0x0008, Status.IP_FRAGMENT)]:  # fmt: skip
         extension = (44, struct.pack("!BHI", 0, word, 5))
-        packet = BUILD[protocol.name](
-            frames.UDP4, family=6, ip_fields={"extensions": [extension]}
-        )
+        packet = BUILD[protocol.name](frames.UDP4, family=6, ip_fields={"extensions": [extension]})
         assert refused(codec, packet) is status
 
 

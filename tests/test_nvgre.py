@@ -20,7 +20,7 @@ UDP4 = frames.UDP4
 
 
 def test_header(codec: Codec, family: int) -> None:
-    """NVGRE-1, NVGRE-2, NVGRE-3, NVGRE-4, NVGRE-5, NVGRE-6: the word 0x2000, 0x6558, VSID, FlowID."""
+    """NVGRE-1, NVGRE-2, NVGRE-3, NVGRE-4, NVGRE-5, NVGRE-6: 0x2000, 0x6558, VSID, FlowID."""
     packet = codec.encap(plain(NVGRE, family, vsid=0xABCDEF, flow_id=0x5A), UDP4)
     assert wire.parse(packet).body[:8] == bytes.fromhex("20006558abcdef5a")
 
@@ -121,7 +121,7 @@ def test_bits_4_and_5_are_dropped(codec: Codec, mask: int) -> None:
 @pytest.mark.parametrize("word", [0x2000, 0xA000, 0x3000, 0xB000])
 @pytest.mark.parametrize("frame", [UDP4, frames.TCP6], ids=["odd", "even"])
 def test_lenient_reads_optional_fields(codec: Codec, family: int, word: int, frame: bytes) -> None:
-    """GRE-1, GRE-6, NVGRE-22, NVGRE-23: checksum, key, sequence, in this order, if their bit is set."""
+    """GRE-1, GRE-6, NVGRE-22, NVGRE-23: checksum, key, sequence, in this order, if flagged."""
     packet = wire.nvgre(frame, family=family, word=word, vsid=0x7654, flow_id=9)
     result = codec.decap(packet, "lenient")
     assert (result.frame, result.key, result.tunnel.flow_id) == (frame, 0x7654, 9)
@@ -129,7 +129,7 @@ def test_lenient_reads_optional_fields(codec: Codec, family: int, word: int, fra
 
 
 def test_lenient_verifies_the_gre_checksum(codec: Codec) -> None:
-    """GRE-2, GRE-3, NVGRE-22: over header and payload; the reserved word behind it may be anything."""
+    """GRE-2, GRE-3, NVGRE-22: over header and payload; the word behind it may be anything."""
     for word in (0xA000, 0xB000):
         right = wire.nvgre(UDP4, word=word, reserved1=0x1234)
         assert codec.decap(right, "lenient").frame == UDP4

@@ -23,10 +23,9 @@ LATER = {
 
 
 def required(shared: Path) -> set[str]:
-    pattern = re.compile(rf"^\|\s*((?:{'|'.join(PREFIXES)})-\d+)\s*\|", re.M)
-    return {
-        name for file in (shared / "spec").glob("*.md") for name in pattern.findall(file.read_text())
-    }
+    pattern = re.compile(rf"^\|\s*((?:{'|'.join(PREFIXES)})-\d+)\s*\|", re.MULTILINE)
+    texts = [file.read_text() for file in (shared / "spec").glob("*.md")]
+    return {name for text in texts for name in pattern.findall(text)}
 
 
 def named() -> set[str]:

@@ -15,7 +15,7 @@ CORE = Path(__file__).parents[1] / "csrc"
 
 def c_names() -> list[str]:
     header = (CORE / "overlay.h").read_text()
-    body = re.search(r"enum ov_status \{(.*?)\}", header, re.S)
+    body = re.search(r"enum ov_status \{(.*?)\}", header, re.DOTALL)
     assert body
     return [name.strip() for name in body[1].split(",") if name.strip()]
 

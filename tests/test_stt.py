@@ -79,9 +79,7 @@ def test_the_largest_context_id(codec: Codec) -> None:
     ],
     ids="tcp4 tcp6 udp4 udp6 sctp icmp 88a8 qinq fragment fragment6 cut".split(),
 )
-def test_partial_checksum_fields(
-    codec: Codec, frame: bytes, flags: int, l4_offset: int
-) -> None:
+def test_partial_checksum_fields(codec: Codec, frame: bytes, flags: int, l4_offset: int) -> None:
     """STT-20, STT-22, STT-24, STT-25, STT-30: P, V, T and the L4 offset where offloading is
     possible, nothing where not; the receiver completes the checksum."""
     packet = codec.encap(plain(STT, inner_checksum="partial"), frame)
@@ -276,8 +274,8 @@ def test_a_tcp_sum_of_zero_stays_zero(codec: Codec, family: int) -> None:
 @pytest.mark.parametrize("mtu", [79, 100, 576, 1280, 1500, 9000, 65535])
 @pytest.mark.parametrize("length", [14, 60, 1422, 1423, 1442, 1443, 4066, 9001])
 def test_segments(codec: Codec, family: int, length: int, mtu: int) -> None:
-    """STT-2, STT-4, STT-6, STT-7, STT-8, STT-11, STT-14, STT-15, STT-37, STT-38: fitting, all but the
-    last equal, one source port, one frame ID, the header once; they reassemble."""
+    """STT-2, STT-4, STT-6, STT-7, STT-8, STT-11, STT-14, STT-15, STT-37, STT-38: fitting, all but
+    the last equal, one source port, one frame ID, the header once; they reassemble."""
     tunnel, frame = plain(STT, family), wire.pattern(length)
     packets = codec.packets(tunnel, frame, mtu)
     laws.check_segments(tunnel, frame, packets, mtu)
@@ -285,9 +283,7 @@ def test_segments(codec: Codec, family: int, length: int, mtu: int) -> None:
 
 
 @given(tunnel=s.tunnels(STT), frame=s.frames(least=14), mtu=st.integers(80, 3000), seq=s.u32)
-def test_segments_of_any_frame(
-    codec: Codec, tunnel: STT, frame: bytes, mtu: int, seq: int
-) -> None:
+def test_segments_of_any_frame(codec: Codec, tunnel: STT, frame: bytes, mtu: int, seq: int) -> None:
     """STT-2, STT-4, STT-8, STT-26, STT-30, STT-37: any tunnel, any frame, any MTU."""
     if model.refusal(tunnel, frame):
         with pytest.raises(EncapError):

@@ -12,7 +12,7 @@ import frames
 import laws
 import strategies as s
 import wire
-from overlay import Batch, ConfigError, Decapsulated, DecapError, ReassemblyStats, Status
+from overlay import Batch, ConfigError, DecapError, Decapsulated, ReassemblyStats, Status
 from overlay.codec import Codec, Reassembler
 
 FRAME = frames.udp_frame(wire.pattern(182))  # an STT frame of 242 bytes
@@ -258,9 +258,7 @@ def test_bad_headers_show_when_the_frame_is_whole(codec: Codec) -> None:
 def test_partial_checksums_and_tags_are_mended(codec: Codec) -> None:
     """STT-27, STT-30, STT-32: as for one packet; the MSS is told."""
     blank = frames.LONG[:50] + b"\x12\x34" + frames.LONG[52:]
-    packets = wire.stt_segments(
-        blank, 1460, stt_flags=0x0E, l4_offset=34, mss=1448, tci=0x1005
-    )
+    packets = wire.stt_segments(blank, 1460, stt_flags=0x0E, l4_offset=34, mss=1448, tci=0x1005)
     reassembler = codec.SttReassembler()
     results = [reassembler.push(packet, 0.0) for packet in reversed(packets)]
     result = results[-1]

@@ -10,6 +10,7 @@ import pytest
 
 import cases
 import laws
+import wire
 from overlay import Status
 from overlay.codec import Codec
 
@@ -33,12 +34,12 @@ CORPUS = corpus()
 PROFILES = ["rfc", "strict", "lenient"]
 
 
-def check_same(twins: Sequence[Codec], packets: list[bytes], wire: int | None = None) -> None:
+def check_same(twins: Sequence[Codec], packets: list[bytes], whole: int | None = None) -> None:
     """All backends give the same results, one by one, under every profile."""
     for profile in PROFILES:
         for packet in packets:
             laws.check_twins_agree(
-                twins, lambda c, p=packet, f=profile: c.decap(p, f, wire_length=wire)
+                twins, lambda c, p=packet, f=profile: c.decap(p, f, wire_length=whole)
             )
 
 
@@ -54,7 +55,7 @@ def test_every_prefix(twins: Sequence[Codec], name: str) -> None:
     packet = CORPUS[name]
     prefixes = [packet[:size] for size in [*positions(packet), len(packet)]]
     check_same(twins, prefixes)
-    check_same(twins, prefixes, wire=len(packet))
+    check_same(twins, prefixes, whole=len(packet))
 
 
 @pytest.mark.parametrize("name", cases.ACCEPTED)
@@ -81,8 +82,6 @@ def test_every_byte_changed(twins: Sequence[Codec], name: str) -> None:
 @pytest.mark.parametrize("name", CORPUS)
 def test_every_byte_changed_raw(twins: Sequence[Codec], name: str) -> None:
     """The same behind checksums that are made right again, so that more is reached."""
-    import wire
-
     packet = CORPUS[name]
     changed = [
         wire.mended(packet[:at] + bytes([packet[at] ^ mask]) + packet[at + 1 :])

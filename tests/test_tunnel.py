@@ -200,9 +200,7 @@ def test_equality_needs_the_same_protocol(a: Tunnel, b: Tunnel) -> None:
 
 
 @given(data=st.data(), frame=s.frames(least=14))
-def test_a_used_tunnel_is_as_good_as_new(
-    codec: Codec, data: st.DataObject, frame: bytes
-) -> None:
+def test_a_used_tunnel_is_as_good_as_new(codec: Codec, data: st.DataObject, frame: bytes) -> None:
     """What a codec keeps with a tunnel is never seen: not in pickle, copy, replace or equality."""
     tunnel = data.draw(s.tunnels().filter(lambda t: s.sendable(t, frame)))
     fresh = pickle.loads(pickle.dumps(tunnel))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import laws
 import model
 import strategies as s
-from overlay import Batch, Profile, STT, Tunnel
+from overlay import STT, Batch, Profile, Tunnel
 from overlay.codec import Codec
 
 

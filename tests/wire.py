@@ -424,9 +424,7 @@ def parse(packet: bytes, *, link: int = 0) -> Outer:
             l3 = 18
         assert ethertype == (0x0800 if packet[l3] >> 4 == 4 else 0x86DD)
     family = packet[l3] >> 4
-    common: dict[str, Any] = dict(
-        dst_mac=dst_mac, src_mac=src_mac, tci=tci, family=family, l3=l3
-    )
+    common: dict[str, Any] = dict(dst_mac=dst_mac, src_mac=src_mac, tci=tci, family=family, l3=l3)
     if family == 4:
         size = (packet[l3] & 15) * 4
         _, tos, total, ident, flags, ttl, protocol, _, src, dst = struct.unpack_from(
@@ -582,3 +580,14 @@ def pcap(packets: Iterable[bytes], linktype: int = 1) -> bytes:
     for second, data in enumerate(packets):
         records.append(struct.pack("!IIII", second, 0, len(data), len(data)) + data)
     return b"".join(records)
+
+
+def read_pcap(data: bytes) -> list[tuple[bytes, int]]:
+    """The packets of a classic capture file, and their lengths on the wire."""
+    order = "<" if data[:4] == b"\xd4\xc3\xb2\xa1" else ">"
+    packets, at = [], 24
+    while at < len(data):
+        here, whole = struct.unpack_from(order + "II", data, at + 8)
+        packets.append((data[at + 16 : at + 16 + here], whole))
+        at += 16 + here
+    return packets
