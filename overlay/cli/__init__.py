@@ -19,9 +19,14 @@ __all__ = ["cli", "main"]
 
 #: Exit statuses.
 DONE, REFUSED, FAILED = 0, 1, 2
+INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells say of SIGINT and SIGPIPE
 
 # The subcommands, in the order of the help; each is a module's ``command``.
 _COMMANDS = ("demo", "encap", "decap", "show", "mtu", "check", "bench", "completion")
+
+
+class _EndError(Exception):
+    """Ends the command: what to say, and the exit status."""
 
 
 class _Overlay(click.Group):
@@ -36,6 +41,18 @@ class _Overlay(click.Group):
         command: click.Command = importlib.import_module(f".{cmd_name}", __name__).command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        # What click would report in its own way is carried past it.
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise _EndError("interrupted", INTERRUPTED) from None
+        except BrokenPipeError:  # the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise _EndError("", BROKEN_PIPE) from None
+        return result
+
     def main(self, *args: Any, **extra: Any) -> Any:
         alone = extra.pop("standalone_mode", True)
         run: Any = super().main
@@ -43,7 +60,10 @@ class _Overlay(click.Group):
             return run(*args, standalone_mode=False, **extra)
         try:
             result = run(*args, standalone_mode=False, **extra)
-            sys.stdout.flush()
+        except _EndError as end:
+            if end.args[0]:
+                fail(end.args[0])
+            sys.exit(end.args[1])
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             sys.exit(DONE)
@@ -53,12 +73,6 @@ class _Overlay(click.Group):
         except overlay.OverlayError as error:
             fail(str(error))
             sys.exit(FAILED)
-        except BrokenPipeError:  # the reader has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
-        except (click.Abort, KeyboardInterrupt):
-            fail("interrupted")
-            sys.exit(130)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             fail(f"{place}{error.strerror or error}")

@@ -132,8 +132,8 @@ def command(source: str, profile: str, port: int, as_json: bool, strict: bool) -
                 first = int(burst.timestamps[0]) if first is None else first
                 rows = _rows(burst, chosen)
                 refused += int(np.count_nonzero(burst.batch.status))
-                lines = (json.dumps(row) if as_json else _line(row, first) for row in rows)
-                click.echo("\n".join(lines))
+                for row in rows:
+                    click.echo(json.dumps(row) if as_json else _line(row, first))
         except CaptureError as error:
             fail(str(error))
             return FAILED
