@@ -14,21 +14,18 @@ bool decap_key_known(const struct ov_policy *y, uint64_t key)
     return low < y->key_count && y->keys[low] == key;
 }
 
-int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header, struct ov_frame *d)
+struct tag_answer decap_tags(const struct ov_policy *y, int protocol, const uint8_t *frame,
+                             uint32_t length, bool in_header)
 {
-    if (d->protocol == OV_NVGRE && y->base != OV_LENIENT)
-        return OV_INNER_TAGGED;
-    if (y->inner_vlan == OV_VLAN_REJECT)
-        return OV_INNER_TAGGED;
+    if ((protocol == OV_NVGRE && y->base != OV_LENIENT) || y->inner_vlan == OV_VLAN_REJECT)
+        return (struct tag_answer){.status = OV_INNER_TAGGED};
     if (y->inner_vlan == OV_VLAN_STRIP)
-        d->remove = (uint8_t)tag_bytes(frame, d->length);
-    else if (in_header)
-        d->insert = TAG_LENGTH;
-    return OV_OK;
+        return (struct tag_answer){.remove = (uint8_t)tag_bytes(frame, length)};
+    return (struct tag_answer){.insert = in_header ? TAG_LENGTH : 0};
 }
 
-int decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint8_t tos,
-                    struct ov_frame *d)
+struct mark_answer decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint32_t length,
+                                   uint8_t tos)
 {
     /* RFC 6040, figure 4, by inner and outer codepoint; 4 is a drop. */
     static const uint8_t merged[4][4] = {
@@ -37,20 +34,19 @@ int decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint8_t tos
         {2, 1, 2, 3}, /* ECT(0) */
         {3, 3, 3, 3}, /* CE */
     };
-    struct inner in = inner_inspect(frame, d->length, 0);
+    struct mark_answer nothing = {0};
+    struct inner in = inner_inspect(frame, length, 0);
     if (in.version == 0)
-        return OV_OK;
+        return nothing;
     uint8_t ecn = in.tos & ECN_MASK;
     if (y->ecn)
         ecn = merged[ecn][tos & ECN_MASK];
     if (ecn > ECN_MASK)
-        return OV_ECN_CONGESTION;
+        return (struct mark_answer){.status = OV_ECN_CONGESTION};
     uint8_t now = (uint8_t)(((y->uniform ? tos : in.tos) & ~ECN_MASK) | ecn);
-    if (now != in.tos) {
-        d->tos_at = (uint8_t)in.l3;
-        d->tos = now;
-    }
-    return OV_OK;
+    if (now == in.tos)
+        return nothing;
+    return (struct mark_answer){.tos_at = (uint8_t)in.l3, .tos = now};
 }
 
 void decap_mend(const struct ov_frame *d, uint8_t *frame, int shift)

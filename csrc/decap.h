@@ -10,9 +10,24 @@
 #include "outer.h"
 
 bool decap_key_known(const struct ov_policy *y, uint64_t key);
-int decap_tags(const struct ov_policy *y, const uint8_t *frame, bool in_header, struct ov_frame *d);
-int decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint8_t tos,
-                    struct ov_frame *d);
+
+/* Answers by value: what is asked about need not live in memory. */
+struct tag_answer {
+    uint8_t status;
+    uint8_t insert;
+    uint8_t remove;
+};
+struct tag_answer decap_tags(const struct ov_policy *y, int protocol, const uint8_t *frame,
+                             uint32_t length, bool in_header);
+
+struct mark_answer {
+    uint8_t status;
+    uint8_t tos_at;
+    uint8_t tos;
+};
+struct mark_answer decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint32_t length,
+                                   uint8_t tos);
+
 /* Mend a frame whose bytes from the EtherType on lie shift bytes later than d says. */
 void decap_mend(const struct ov_frame *d, uint8_t *frame, int shift);
 
@@ -27,8 +42,12 @@ always_inline int decap_inner(const struct ov_policy *y, const uint8_t *frame, u
         return OV_INNER_TOO_SHORT;
     d->length = here;
     d->wire = whole;
-    if (unlikely(in_header || is_tagged(frame)))
-        return decap_tags(y, frame, in_header, d);
+    if (unlikely(in_header || is_tagged(frame))) {
+        struct tag_answer tags = decap_tags(y, d->protocol, frame, here, in_header);
+        d->insert = tags.insert;
+        d->remove = tags.remove;
+        return tags.status;
+    }
     return OV_OK;
 }
 
@@ -38,7 +57,10 @@ always_inline int decap_mark(const struct ov_policy *y, const uint8_t *frame, ui
 {
     if (likely(!((tos & ECN_MASK) != 0 && y->ecn) && !y->uniform))
         return OV_OK;
-    return decap_mark_rare(y, frame, tos, d);
+    struct mark_answer mark = decap_mark_rare(y, frame, d->length, tos);
+    d->tos_at = mark.tos_at;
+    d->tos = mark.tos;
+    return mark.status;
 }
 
 #endif

@@ -18,6 +18,7 @@ enum {
     IP_TCP = 6,
     IP_UDP = 17,
     IP_SCTP = 132,
+    INNER_PLAIN_MIN = ETHERNET_LENGTH + 20 + 4,
 };
 
 struct inner {
@@ -53,57 +54,40 @@ always_inline uint32_t tag_bytes(const uint8_t *frame, size_t length)
 always_inline uint64_t inner_l4_word(const uint8_t *frame, size_t length, uint32_t l4,
                                      uint8_t protocol)
 {
-    bool ports = protocol == IP_TCP || protocol == IP_UDP || protocol == IP_SCTP;
+    bool ports = likely(protocol == IP_TCP || protocol == IP_UDP) || protocol == IP_SCTP;
     uint64_t word = (uint64_t)protocol << 32;
     return likely(ports && length - l4 >= 4) ? word | get32le(frame + l4) : word;
 }
 
+/* Any frame; inner.c. */
+struct inner inner_inspect_any(const uint8_t *frame, size_t length, uint64_t seed);
+
+/* Whether this is what nearly every frame is: IPv4 without tags or options,
+ * with at least four bytes after its header. */
+always_inline bool inner_is_plain(const uint8_t *frame, size_t length)
+{
+    return likely(length >= INNER_PLAIN_MIN &&
+                  equal32(frame + 12, (uint32_t)ETHERTYPE_IPV4 << 16 | 0x4500, 0xFFFFFF00));
+}
+
+always_inline struct inner inner_inspect_plain(const uint8_t *frame, uint64_t seed)
+{
+    const uint8_t *ip = frame + ETHERNET_LENGTH;
+    struct inner in = {.l3 = ETHERNET_LENGTH, .version = 4, .tos = ip[1]};
+    uint64_t l4 = 0;
+    if (likely(!test16(ip + 6, 0x3FFF))) {
+        in.l4 = ETHERNET_LENGTH + 20;
+        in.protocol = ip[9];
+        l4 = inner_l4_word(frame, INNER_PLAIN_MIN, ETHERNET_LENGTH + 20, in.protocol);
+    }
+    in.hash = hash_finish(hash_absorb(seed, get64le(ip + 12), l4));
+    return in;
+}
+
 always_inline struct inner inner_inspect(const uint8_t *frame, size_t length, uint64_t seed)
 {
-    struct inner in = {.l3 = ETHERNET_LENGTH};
-    uint64_t state = seed;
-    uint16_t ethertype = get16(frame + 12);
-    uint16_t vid = 0;
-    if (unlikely(is_tag(ethertype)) && length >= 18) {
-        vid = get16(frame + 14) & 0x0FFF;
-        in.tags = tag_bytes(frame, length) == 8 ? 2 : 1;
-        in.l3 += in.tags * (uint32_t)TAG_LENGTH;
-        ethertype = get16(frame + in.l3 - 2);
-    }
-    const uint8_t *ip = frame + in.l3;
-    size_t left = length - in.l3;
-    if (likely(ethertype == ETHERTYPE_IPV4) && left >= 20 && ip[0] >> 4 == 4) {
-        uint32_t header = (ip[0] & 15u) * 4;
-        if (likely(header >= 20 && left >= header)) {
-            uint64_t l4 = 0;
-            in.version = 4;
-            in.tos = ip[1];
-            if (likely((get16(ip + 6) & 0x3FFF) == 0)) {
-                in.l4 = in.l3 + header;
-                in.protocol = ip[9];
-                l4 = inner_l4_word(frame, length, in.l4, in.protocol);
-            }
-            in.hash = hash_finish(hash_absorb(state, get64le(ip + 12), l4));
-            return in;
-        }
-    } else if (ethertype == ETHERTYPE_IPV6 && left >= 40 && ip[0] >> 4 == 6) {
-        uint8_t next = ip[6];
-        uint64_t l4 = 0;
-        in.version = 6;
-        in.tos = (uint8_t)(get16(ip) >> 4);
-        if (likely(next != 0 && next != 43 && next != 44 && next != 60)) {
-            in.l4 = in.l3 + 40;
-            in.protocol = next;
-            l4 = inner_l4_word(frame, length, in.l4, next);
-        }
-        state = hash_absorb(state, get64le(ip + 8), get64le(ip + 16));
-        state = hash_absorb(state, get64le(ip + 24), get64le(ip + 32));
-        in.hash = hash_finish(hash_absorb(state, l4, 0));
-        return in;
-    }
-    uint64_t rest = get32le(frame + 8) | (uint64_t)ethertype << 32 | (uint64_t)vid << 48;
-    in.hash = hash_finish(hash_absorb(state, get64le(frame), rest));
-    return in;
+    return inner_is_plain(frame, length) ? inner_inspect_plain(frame, seed)
+                                         : inner_inspect_any(frame, length, seed);
 }
 
 #endif

@@ -19,8 +19,29 @@ struct plan {
     uint16_t tci;    /* STT: for the header */
 };
 
+/* What of a tunnel decides the shape of its headers.  The loops are specialised
+ * by a constant one for the common shapes. */
+struct layout {
+    uint32_t l3; /* offsets of the outer IP header and of what follows it */
+    uint32_t l4;
+    uint32_t headers; /* bytes of all outer headers */
+    bool v6;
+    bool sums; /* a checksum covers the payload */
+};
+
+always_inline struct layout kernel_layout(const struct ov_tunnel *t)
+{
+    return (struct layout){
+        .l3 = t->l3,
+        .l4 = t->l4,
+        .headers = t->header_length,
+        .v6 = t->config.family == 6,
+        .sums = t->config.protocol == OV_STT || t->config.checksum,
+    };
+}
+
 typedef void emit_fn(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
-                     uint64_t sequence, bool v6);
+                     uint64_t sequence, struct layout layout);
 
 /* What frames and packets may be at most. */
 struct limits {
@@ -28,38 +49,50 @@ struct limits {
     uint32_t mtu;  /* bytes of outer IP packet, 0 for no limit */
 };
 
-always_inline struct limits kernel_limits(const struct ov_tunnel *t, uint32_t mtu)
+always_inline struct limits kernel_limits(struct layout l, uint32_t mtu)
 {
-    uint32_t before = t->config.family == 4 ? t->l3 : t->l3 + IPV6_LENGTH;
-    return (struct limits){.wire = 65535 - (t->header_length - before), .mtu = mtu};
+    uint32_t before = l.v6 ? l.l3 + IPV6_LENGTH : l.l3;
+    return (struct limits){.wire = 65535 - (l.headers - before), .mtu = mtu};
 }
 
-/* The rules for a frame that begins with a tag. */
-int kernel_plan_tags(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
-                     struct plan *p);
+/* What becomes of the tags that a frame begins with. */
+struct tag_plan {
+    uint16_t tci;
+    uint8_t remove;
+    uint8_t status;
+};
+
+/* mode is enum ov_inner_vlan.  By value, so that a plan need not live in memory. */
+struct tag_plan kernel_plan_tags(int mode, int protocol, const uint8_t *frame, uint32_t length);
 
 /* Steps 2 to 6 of the contract's encap. */
 always_inline int kernel_plan(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
-                              uint32_t wire, struct limits limits, bool checksum, struct plan *p)
+                              uint32_t wire, struct limits limits, struct layout layout,
+                              struct plan *p)
 {
-    if (unlikely(length < ETHERNET_LENGTH))
-        return OV_FRAME_TOO_SHORT;
+    bool plain = inner_is_plain(frame, length);
     p->remove = 0;
     p->tci = 0;
-    if (unlikely(is_tagged(frame))) {
-        int status = kernel_plan_tags(t, frame, length, p);
-        if (status != OV_OK)
-            return status;
+    if (unlikely(!plain && length < ETHERNET_LENGTH))
+        return OV_FRAME_TOO_SHORT;
+    if (unlikely(!plain && is_tagged(frame))) {
+        struct tag_plan tags =
+            kernel_plan_tags(t->config.inner_vlan, t->config.protocol, frame, length);
+        if (tags.status != OV_OK)
+            return tags.status;
+        p->remove = tags.remove;
+        p->tci = tags.tci;
     }
     p->length = length - p->remove;
     p->wire = wire - p->remove;
     if (unlikely(p->wire > limits.wire))
         return OV_FRAME_TOO_LONG;
-    if (unlikely(limits.mtu != 0 && p->wire + t->header_length - t->l3 > limits.mtu))
+    if (unlikely(limits.mtu != 0 && p->wire + layout.headers - layout.l3 > limits.mtu))
         return OV_MTU_EXCEEDED;
-    if (checksum && unlikely(length < wire))
+    if (layout.sums && unlikely(length < wire))
         return OV_FRAME_CUT;
-    p->in = inner_inspect(frame, length, t->config.seed);
+    p->in = plain ? inner_inspect_plain(frame, t->config.seed)
+                  : inner_inspect_any(frame, length, t->config.seed);
     return OV_OK;
 }
 
@@ -80,9 +113,9 @@ always_inline void kernel_remove(uint8_t *frame, uint32_t remove)
 }
 
 /* Encap one row in place. */
-always_inline int kernel_encap_row(const struct ov_tunnel *t, struct ov_batch *b, size_t i,
-                                   struct limits limits, uint64_t sequence, bool checksum,
-                                   emit_fn *emit, uint8_t protocol, bool v6)
+always_inline int kernel_encap_row(const struct ov_tunnel *t, const struct ov_batch *b, size_t i,
+                                   struct limits limits, struct layout layout, uint64_t sequence,
+                                   emit_fn *emit, uint8_t protocol)
 {
     struct plan p;
     uint64_t base = b->base[i], offset = b->offset[i];
@@ -90,47 +123,56 @@ always_inline int kernel_encap_row(const struct ov_tunnel *t, struct ov_batch *b
     if (unlikely(!kernel_row_good(b, base, offset, length, wire)))
         return OV_BAD_ROW;
     uint8_t *frame = b->data + offset;
-    int status = kernel_plan(t, frame, length, wire, limits, checksum, &p);
+    int status = kernel_plan(t, frame, length, wire, limits, layout, &p);
     if (unlikely(status != OV_OK))
         return status;
-    if (unlikely(offset + p.remove - base < t->header_length))
+    if (unlikely(offset + p.remove - base < layout.headers))
         return OV_NO_HEADROOM;
     if (unlikely(p.remove != 0))
         kernel_remove(frame, p.remove);
     offset += p.remove;
-    emit(t, &p, b->data + offset - t->header_length, sequence, v6);
-    b->offset[i] = offset - t->header_length;
-    b->length[i] = p.length + t->header_length;
-    b->wire[i] = p.wire + t->header_length;
+    emit(t, &p, b->data + offset - layout.headers, sequence, layout);
+    b->offset[i] = offset - layout.headers;
+    b->length[i] = p.length + layout.headers;
+    b->wire[i] = p.wire + layout.headers;
     b->key[i] = t->config.key;
     b->protocol[i] = protocol;
     b->link[i] = OV_ETHERNET;
     return OV_OK;
 }
 
-always_inline size_t kernel_encap_rows(const struct ov_tunnel *t, struct ov_batch *b,
-                                       uint64_t sequence, bool checksum, emit_fn *emit,
-                                       uint8_t protocol, bool v6)
+always_inline size_t kernel_encap_rows(const struct ov_tunnel *tunnel, struct ov_batch *batch,
+                                       uint64_t sequence, struct layout layout, emit_fn *emit,
+                                       uint8_t protocol)
 {
-    struct limits limits = kernel_limits(t, 0);
-    size_t done = 0;
-    for (size_t i = 0; i < b->count; i++) {
-        if (unlikely(b->status[i] != OV_OK))
-            continue;
-        int status = kernel_encap_row(t, b, i, limits, sequence + i, checksum, emit, protocol, v6);
-        b->status[i] = (uint8_t)status;
-        done += status == OV_OK;
+    /* Copies that no store through the columns can reach: loaded once a burst. */
+    const struct ov_tunnel t = *tunnel;
+    const struct ov_batch b = *batch;
+    struct limits limits = kernel_limits(layout, 0);
+    size_t left = 0;
+    for (size_t i = 0; i < b.count; i++) {
+        int status = b.status[i];
+        if (likely(status == OV_OK))
+            status = kernel_encap_row(&t, &b, i, limits, layout, sequence + i, emit, protocol);
+        if (unlikely(status != OV_OK)) {
+            b.status[i] = (uint8_t)status;
+            left++;
+        }
     }
-    return done;
+    return b.count - left;
 }
 
-/* One loop a protocol and family. */
+/* One loop for each common shape, one for the others. */
 always_inline size_t kernel_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence,
-                                  bool checksum, emit_fn *emit, uint8_t protocol)
+                                  emit_fn *emit, uint8_t protocol, uint32_t shim)
 {
-    return t->config.family == 4
-               ? kernel_encap_rows(t, b, sequence, checksum, emit, protocol, false)
-               : kernel_encap_rows(t, b, sequence, checksum, emit, protocol, true);
+    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + shim, false, false};
+    const struct layout v6 = {ETHERNET_LENGTH, 54, 54 + shim, true, false};
+    struct layout layout = kernel_layout(t);
+    if (layout.l3 == ETHERNET_LENGTH && !layout.sums)
+        return layout.v6 ? kernel_encap_rows(t, b, sequence, v6, emit, protocol)
+                         : kernel_encap_rows(t, b, sequence, v4, emit, protocol);
+    return kernel_encap_rows(t, b, sequence, layout, emit, protocol);
 }
 
 /* Put a frame, without the tags that go, where the packet's payload begins. */
@@ -167,9 +209,9 @@ always_inline uint8_t *kernel_append(struct ov_batch *out, uint32_t length, uint
 }
 
 /* Encap one row of in to a new row of out. */
-always_inline int kernel_encap_copy(const struct ov_tunnel *t, const struct ov_batch *in, size_t i,
-                                    struct ov_batch *out, struct limits limits, uint64_t sequence,
-                                    bool checksum, emit_fn *emit, uint8_t protocol, bool v6)
+always_inline int kernel_copy_row(const struct ov_tunnel *t, const struct ov_batch *in, size_t i,
+                                  struct ov_batch *out, struct limits limits, struct layout layout,
+                                  uint64_t sequence, emit_fn *emit, uint8_t protocol)
 {
     struct plan p;
     uint64_t offset = in->offset[i];
@@ -177,42 +219,51 @@ always_inline int kernel_encap_copy(const struct ov_tunnel *t, const struct ov_b
     if (unlikely(!kernel_row_good(in, in->base[i], offset, length, wire)))
         return OV_BAD_ROW;
     const uint8_t *frame = in->data + offset;
-    int status = kernel_plan(t, frame, length, wire, limits, checksum, &p);
+    int status = kernel_plan(t, frame, length, wire, limits, layout, &p);
     if (unlikely(status != OV_OK))
         return status;
-    uint8_t *packet = kernel_append(out, p.length + t->header_length, p.wire + t->header_length,
+    uint8_t *packet = kernel_append(out, p.length + layout.headers, p.wire + layout.headers,
                                     (uint32_t)i, t->config.key, protocol);
     if (unlikely(packet == NULL))
         return OV_NO_ROOM;
-    kernel_place(&p, frame, packet + t->header_length);
-    emit(t, &p, packet, sequence, v6);
+    kernel_place(&p, frame, packet + layout.headers);
+    emit(t, &p, packet, sequence, layout);
     return OV_OK;
 }
 
-always_inline size_t kernel_copy_rows(const struct ov_tunnel *t, struct ov_batch *in,
-                                      struct ov_batch *out, struct limits limits, uint64_t sequence,
-                                      bool checksum, emit_fn *emit, uint8_t protocol, bool v6)
+always_inline size_t kernel_copy_rows(const struct ov_tunnel *tunnel, struct ov_batch *batch,
+                                      struct ov_batch *output, uint32_t mtu, uint64_t sequence,
+                                      struct layout layout, emit_fn *emit, uint8_t protocol)
 {
+    const struct ov_tunnel t = *tunnel;
+    const struct ov_batch in = *batch;
+    struct ov_batch out = *output;
+    struct limits limits = kernel_limits(layout, mtu);
     size_t done = 0;
-    for (size_t i = 0; i < in->count; i++) {
-        if (unlikely(in->status[i] != OV_OK))
+    for (size_t i = 0; i < in.count; i++) {
+        if (unlikely(in.status[i] != OV_OK))
             continue;
         int status =
-            kernel_encap_copy(t, in, i, out, limits, sequence + done, checksum, emit, protocol, v6);
-        in->status[i] = (uint8_t)status;
-        done += status == OV_OK;
+            kernel_copy_row(&t, &in, i, &out, limits, layout, sequence + done, emit, protocol);
+        if (unlikely(status != OV_OK))
+            in.status[i] = (uint8_t)status;
+        else
+            done++;
     }
+    output->count = out.count;
+    output->used = out.used;
     return done;
 }
 
 always_inline size_t kernel_copy(const struct ov_tunnel *t, struct ov_batch *in,
                                  struct ov_batch *out, uint32_t mtu, uint64_t sequence,
-                                 bool checksum, emit_fn *emit, uint8_t protocol)
+                                 emit_fn *emit, uint8_t protocol, uint32_t shim)
 {
-    struct limits limits = kernel_limits(t, mtu);
-    return t->config.family == 4
-               ? kernel_copy_rows(t, in, out, limits, sequence, checksum, emit, protocol, false)
-               : kernel_copy_rows(t, in, out, limits, sequence, checksum, emit, protocol, true);
+    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + shim, false, false};
+    struct layout layout = kernel_layout(t);
+    if (layout.l3 == ETHERNET_LENGTH && !layout.sums && !layout.v6)
+        return kernel_copy_rows(t, in, out, mtu, sequence, v4, emit, protocol);
+    return kernel_copy_rows(t, in, out, mtu, sequence, layout, emit, protocol);
 }
 
 #endif

@@ -22,21 +22,15 @@ static uint32_t key_offset(uint16_t flags, uint32_t left)
     return length <= left ? at : 0;
 }
 
-int nvgre_check_rare(const struct ov_policy *y, const uint8_t *packet, const struct outer *o,
-                     struct ov_frame *d)
+static int check_flags(const struct ov_policy *y, uint16_t flags, uint16_t protocol)
 {
-    const uint8_t *gre = packet + o->l4;
-    uint32_t left = o->here - o->l4;
     bool lenient = y->base == OV_LENIENT;
-    if (left < GRE_BASE)
-        return OV_HEADER_TRUNCATED;
-    uint16_t flags = get16(gre);
     uint32_t reserved = y->base == OV_STRICT ? GRE_RESERVED0 : lenient ? 0 : GRE_DISCARD;
     if (flags & GRE_VERSION_MASK)
         return OV_GRE_VERSION;
     if (flags & GRE_R)
         return OV_GRE_ROUTING;
-    if (get16(gre + 2) != GRE_TEB)
+    if (protocol != GRE_TEB)
         return OV_GRE_PROTOCOL;
     if (!(flags & GRE_K))
         return OV_GRE_NO_KEY;
@@ -44,29 +38,42 @@ int nvgre_check_rare(const struct ov_policy *y, const uint8_t *packet, const str
         return OV_GRE_CHECKSUM_PRESENT;
     if (flags & GRE_S && !lenient)
         return OV_GRE_SEQUENCE_PRESENT;
-    if (flags & reserved)
-        return OV_GRE_RESERVED;
-    uint32_t key = key_offset(flags, left);
-    if (key == 0)
-        return OV_HEADER_TRUNCATED;
-    if (flags & GRE_C && o->here == o->end && checksum_sum(gre, o->end - o->l4) != 0xFFFF)
-        return OV_GRE_CHECKSUM;
-    d->key = get24(gre + key);
-    d->offset = o->l4 + key + 4 + (flags & GRE_S ? 4 : 0);
-    if (y->drop_reserved_vsid && (d->key < 0x1000 || d->key == 0xFFFFFF))
-        return OV_NVGRE_VSID;
-    return OV_OK;
+    return flags & reserved ? OV_GRE_RESERVED : OV_OK;
+}
+
+struct nvgre_answer nvgre_check_rare(const struct ov_policy *y, const uint8_t *gre, uint32_t left,
+                                     uint32_t whole)
+{
+    struct nvgre_answer answer = {.status = OV_HEADER_TRUNCATED};
+    if (left < GRE_BASE)
+        return answer;
+    uint16_t flags = get16(gre);
+    int status = check_flags(y, flags, get16(gre + 2));
+    uint32_t at = key_offset(flags, left);
+    if (status != OV_OK || at == 0) {
+        answer.status = (uint8_t)(status != OV_OK ? status : OV_HEADER_TRUNCATED);
+        return answer;
+    }
+    answer.key = get24(gre + at);
+    answer.length = (uint8_t)(at + 4 + (flags & GRE_S ? 4 : 0));
+    if (flags & GRE_C && left == whole && checksum_sum(gre, whole) != 0xFFFF)
+        answer.status = OV_GRE_CHECKSUM;
+    else if (y->drop_reserved_vsid && (answer.key < 0x1000 || answer.key == 0xFFFFFF))
+        answer.status = OV_NVGRE_VSID;
+    else
+        answer.status = OV_OK;
+    return answer;
 }
 
 size_t nvgre_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence)
 {
-    return kernel_encap(t, b, sequence, false, nvgre_emit, OV_NVGRE);
+    return kernel_encap(t, b, sequence, nvgre_emit, OV_NVGRE, NVGRE_LENGTH);
 }
 
 size_t nvgre_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch *out,
                   uint32_t mtu, uint64_t sequence)
 {
-    return kernel_copy(t, in, out, mtu, sequence, false, nvgre_emit, OV_NVGRE);
+    return kernel_copy(t, in, out, mtu, sequence, nvgre_emit, OV_NVGRE, NVGRE_LENGTH);
 }
 
 int nvgre_describe(const uint8_t *header, size_t length, const struct outer *o,

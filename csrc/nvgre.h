@@ -42,9 +42,15 @@ _Static_assert(sizeof(struct nvgre) == NVGRE_LENGTH, "RFC 7637, section 3.2");
 
 /* ---- check ------------------------------------------------------------------ */
 
-/* What the common header does not need: C, S, reserved bits and wrong words. */
-int nvgre_check_rare(const struct ov_policy *y, const uint8_t *packet, const struct outer *o,
-                     struct ov_frame *d);
+/* What the common header does not need: C, S, reserved bits and wrong words.
+ * left bytes of GRE are here, of whole that exist; the answer is by value. */
+struct nvgre_answer {
+    uint32_t key;
+    uint8_t length; /* of the header */
+    uint8_t status;
+};
+struct nvgre_answer nvgre_check_rare(const struct ov_policy *y, const uint8_t *gre, uint32_t left,
+                                     uint32_t whole);
 
 /* Steps 9 to 11: *o carries GRE; gives the key and the inner offset. */
 always_inline int nvgre_check(const struct ov_policy *y, const uint8_t *packet,
@@ -54,8 +60,12 @@ always_inline int nvgre_check(const struct ov_policy *y, const uint8_t *packet,
     uint32_t left = o->here - o->l4;
     d->protocol = OV_NVGRE;
     if (unlikely(left < NVGRE_LENGTH || get32(gre) != ((uint32_t)GRE_K << 16 | GRE_TEB) ||
-                 y->drop_reserved_vsid))
-        return nvgre_check_rare(y, packet, o, d);
+                 y->drop_reserved_vsid)) {
+        struct nvgre_answer rare = nvgre_check_rare(y, gre, left, o->end - o->l4);
+        d->key = rare.key;
+        d->offset = o->l4 + rare.length;
+        return rare.status;
+    }
     d->key = get24(gre + 4);
     d->offset = o->l4 + NVGRE_LENGTH;
     return OV_OK;
@@ -64,13 +74,13 @@ always_inline int nvgre_check(const struct ov_policy *y, const uint8_t *packet,
 /* ---- emit ------------------------------------------------------------------- */
 
 always_inline void nvgre_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
-                              uint64_t sequence, bool v6)
+                              uint64_t sequence, struct layout layout)
 {
-    uint32_t bytes = p->wire + t->header_length;
-    outer_copy(packet, t->header, t->header_length);
-    outer_write(t, packet, bytes - t->l3, p->in.tos, p->in.hash, outer_id(t, sequence), v6);
-    if (likely(t->config.flow_id < 0))
-        packet[t->l4 + 7] = hash_flow_id(p->in.hash);
+    uint32_t bytes = p->wire + layout.headers;
+    outer_copy(packet, t->header, layout.headers);
+    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash,
+                outer_id(t, sequence), layout.v6);
+    packet[layout.l4 + 7] |= (uint8_t)(hash_flow_id(p->in.hash) & t->flow_id_mask);
 }
 
 /* ---- verbs ------------------------------------------------------------------- */

@@ -41,6 +41,13 @@ int outer_init(struct ov_tunnel *t, const struct ov_config *config, uint8_t prot
     memset(t, 0, sizeof *t);
     t->config = *c;
     t->port_count = (uint32_t)c->port_high - c->port_low + 1;
+    t->label_base = c->flow_label < 0 ? 0 : (uint32_t)c->flow_label;
+    t->label_mask = c->flow_label < 0 ? 0xFFFFF : 0;
+    t->id_base = c->ip_id < 0 ? 0 : (uint32_t)c->ip_id;
+    t->id_mask = c->ip_id < 0 && !c->df ? 0xFFFF : 0;
+    t->tos_base = c->dscp < 0 ? 0 : (uint32_t)c->dscp << 2;
+    t->tos_mask = (c->dscp < 0 ? 0xFCu : 0) | (c->ecn_copy ? ECN_MASK : 0u);
+    t->flow_id_mask = c->flow_id < 0 ? 0xFF : 0;
     t->l3 = ETHERNET_LENGTH;
     memcpy(t->header, c->remote_mac, 6);
     memcpy(t->header + 6, c->local_mac, 6);

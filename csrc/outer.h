@@ -36,7 +36,7 @@ always_inline uint32_t min32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Walks the extension headers of an IPv6 packet from o->l4; kept out of line. */
+/* Walks the extension headers of an IPv6 packet from o->l4 on. */
 int outer_ipv6_extensions(const uint8_t *packet, uint8_t next, struct outer *o);
 
 always_inline int outer_parse_ipv4(const uint8_t *packet, uint32_t length, uint32_t wire,
@@ -44,9 +44,9 @@ always_inline int outer_parse_ipv4(const uint8_t *packet, uint32_t length, uint3
 {
     const uint8_t *ip = packet + o->l3;
     uint32_t left = length - o->l3, exist = wire - o->l3;
-    if (unlikely(left < 20))
-        return OV_IP_TRUNCATED;
-    if (unlikely(ip[0] != 0x45)) { /* the common header needs none of these */
+    if (unlikely(left < 20 || ip[0] != 0x45)) { /* the common header needs none of these */
+        if (left < 20)
+            return OV_IP_TRUNCATED;
         if (ip[0] >> 4 != 4)
             return OV_IP_VERSION;
         if ((ip[0] & 15) < 5)
@@ -62,7 +62,7 @@ always_inline int outer_parse_ipv4(const uint8_t *packet, uint32_t length, uint3
     uint32_t sum = likely(header == 20) ? checksum_ipv4(ip) : checksum_sum(ip, header);
     if (unlikely(sum != 0xFFFF) && !(lenient && get16(ip + 10) == 0))
         return OV_IP_CHECKSUM;
-    if (unlikely(get16(ip + 6) & 0x3FFF))
+    if (unlikely(test16(ip + 6, 0x3FFF)))
         return OV_IP_FRAGMENT;
     o->version = 4;
     o->protocol = ip[9];
@@ -93,8 +93,12 @@ always_inline int outer_parse_ipv6(const uint8_t *packet, uint32_t length, uint3
     o->l4 = o->l3 + IPV6_LENGTH;
     o->end = o->l4 + payload;
     o->here = min32(o->end, length);
-    if (unlikely(next == 0 || next == 43 || next == 44 || next == 60))
-        return outer_ipv6_extensions(packet, next, o);
+    if (unlikely(next == 0 || next == 43 || next == 44 || next == 60)) {
+        struct outer walked = *o; /* a copy, so that *o need not live in memory */
+        int status = outer_ipv6_extensions(packet, next, &walked);
+        *o = walked;
+        return status;
+    }
     return OV_OK;
 }
 
@@ -170,29 +174,19 @@ always_inline void outer_copy(uint8_t *out, const uint8_t *header, uint32_t leng
     memcpy(out + length - 32, header + length - 32, 32);
 }
 
-always_inline uint32_t outer_tos(const struct ov_tunnel *t, uint8_t inner_tos)
-{
-    uint32_t dscp = likely(t->config.dscp >= 0) ? (uint32_t)t->config.dscp << 2 : inner_tos & 0xFCu;
-    return dscp | (t->config.ecn_copy ? inner_tos & ECN_MASK : 0u);
-}
-
 /* The IPv4 ID of packet number sequence. */
 always_inline uint16_t outer_id(const struct ov_tunnel *t, uint64_t sequence)
 {
-    if (t->config.ip_id >= 0)
-        return (uint16_t)t->config.ip_id;
-    return t->config.df ? 0 : (uint16_t)sequence;
+    return (uint16_t)(t->id_base | ((uint32_t)sequence & t->id_mask));
 }
 
-/* Patch the IP header of a copied template; bytes counts from the IP header on. */
-always_inline void outer_write(const struct ov_tunnel *t, uint8_t *out, uint32_t bytes,
+/* Patch the IP header of a copied template; bytes counts from there on. */
+always_inline void outer_write(const struct ov_tunnel *t, uint8_t *ip, uint32_t bytes,
                                uint8_t inner_tos, uint64_t hash, uint16_t id, bool v6)
 {
-    uint8_t *ip = out + t->l3;
-    uint32_t tos = outer_tos(t, inner_tos);
+    uint32_t tos = t->tos_base | (inner_tos & t->tos_mask);
     if (v6) {
-        uint32_t label =
-            t->config.flow_label >= 0 ? (uint32_t)t->config.flow_label : hash_flow_label(hash);
+        uint32_t label = t->label_base | (hash_flow_label(hash) & t->label_mask);
         put32(ip, 6u << 28 | tos << 20 | label);
         put16(ip + 4, (uint16_t)(bytes - IPV6_LENGTH));
     } else {
@@ -203,8 +197,8 @@ always_inline void outer_write(const struct ov_tunnel *t, uint8_t *out, uint32_t
     }
 }
 
-/* Fill the template's Ethernet and IP headers and every derived field but
- * shim_sum; the caller appends its own header of shim bytes at l4. */
+/* Fill the template's Ethernet and IP headers and every derived field; the caller appends its own
+ * header of shim bytes at l4. */
 int outer_init(struct ov_tunnel *t, const struct ov_config *config, uint8_t protocol,
                uint32_t shim);
 

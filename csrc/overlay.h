@@ -122,8 +122,14 @@ struct ov_tunnel {
     uint32_t l4;         /* offset of what follows it */
     uint32_t ip_sum;     /* of the IPv4 header: TOS, length, ID, checksum zero */
     uint32_t pseudo_sum; /* of the addresses and the protocol */
-    uint32_t shim_sum;   /* of the fixed part of the checksummed headers */
     uint32_t port_count;
+    /* What a field is made of: a fixed part, and what is kept of the packet's. */
+    uint32_t label_base, label_mask;
+    uint32_t id_base, id_mask;
+    uint32_t tos_base, tos_mask;
+    uint32_t flow_id_mask;
+    /* Sums of the template, patched fields zero: of UDP or TCP, of the tunnel header. */
+    uint32_t transport_sum, shim_sum;
     uint32_t zero;
 };
 
@@ -291,7 +297,7 @@ size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t 
  * position of the first record not taken.  swapped: of the other byte order. */
 uint64_t ov_pcap_scan(struct ov_batch *batch, uint64_t at, int swapped, uint64_t *stamps);
 /* Write a record header (native order) into the 16 bytes before each row of
- * out; row i takes stamps[origin[i]]. */
-void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps);
+ * out; row i takes stamps[origin[i]] of the count that there are. */
+void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps, size_t count);
 
 #endif

@@ -38,10 +38,10 @@ uint64_t ov_pcap_scan(struct ov_batch *batch, uint64_t at, int swapped, uint64_t
     return at;
 }
 
-void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps)
+void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps, size_t count)
 {
     for (uint64_t i = 0; i < out->count; i++) {
-        uint64_t stamp = stamps[out->origin[i]], at = out->offset[i];
+        uint64_t stamp = out->origin[i] < count ? stamps[out->origin[i]] : 0, at = out->offset[i];
         uint32_t record[4] = {(uint32_t)(stamp >> 32), (uint32_t)stamp, out->length[i],
                               out->wire[i]};
         if (at >= RECORD_LENGTH && at <= out->size)

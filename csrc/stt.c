@@ -103,7 +103,7 @@ struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, co
 {
     struct stt_assist a = {0};
     struct offload o;
-    if (t->config.inner_checksum == OV_CSUM_UNKNOWN || p->in.tags * TAG_LENGTH != (int)p->remove ||
+    if (p->in.tags * TAG_LENGTH != (int)p->remove ||
         !offload_find(frame, p->length + p->remove, &p->in, &o))
         return a;
     if (t->config.inner_checksum == OV_CSUM_VERIFIED) {
@@ -125,57 +125,6 @@ struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, co
     return a;
 }
 
-void stt_write(const struct stt_assist *a, const struct plan *p, uint8_t *header)
-{
-    header[1] = a->flags;
-    header[2] = a->l4_offset;
-    put16(header + 4, a->mss);
-    put16(header + 6, p->tci);
-}
-
-uint32_t stt_frame_id(const struct ov_tunnel *t, uint64_t sequence)
-{
-    return (uint32_t)(t->config.frame_id >= 0 ? (uint64_t)t->config.frame_id : sequence);
-}
-
-void stt_segment_write(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
-                       uint32_t offset, uint32_t payload, uint32_t frame_id, uint16_t id)
-{
-    uint32_t headers = t->l4 + TCP_LENGTH, whole = p->wire + STT_LENGTH;
-    outer_copy(packet, t->header, headers);
-    outer_write(t, packet, headers + payload - t->l3, p->in.tos, p->in.hash, id,
-                t->config.family == 6);
-    uint8_t *tcp = packet + t->l4;
-    put16(tcp, hash_port(p->in.hash, t->config.port_low, t->port_count));
-    put32(tcp + 4, whole << 16 | offset);
-    put32(tcp + 8, frame_id);
-    tcp[13] = (uint8_t)(STT_ACK | (offset + payload == whole ? STT_PSH : 0));
-}
-
-void stt_checksum(const struct ov_tunnel *t, uint8_t *packet, uint32_t bytes)
-{
-    uint8_t *tcp = packet + t->l4;
-    uint32_t length = bytes - t->l4;
-    put16(tcp + 16, (uint16_t)~checksum_fold32(t->pseudo_sum + length + checksum_sum(tcp, length)));
-}
-
-void stt_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet, uint64_t sequence,
-              bool v6)
-{
-    (void)v6;
-    uint8_t *header = packet + t->header_length - STT_LENGTH, *frame = header + STT_LENGTH;
-    /* The bytes that a tag's removal left behind stand before the frame still:
-     * offload_find looks at IP and L4 only, which did not move. */
-    struct stt_assist a = stt_assist(t, p, frame - p->remove);
-    stt_segment_write(t, p, packet, 0, p->wire + STT_LENGTH, stt_frame_id(t, sequence),
-                      outer_id(t, sequence));
-    memcpy(header, t->header + t->header_length - STT_LENGTH, STT_LENGTH);
-    stt_write(&a, p, header);
-    if (a.patch_at != 0)
-        put16(frame + a.patch_at, a.patch);
-    stt_checksum(t, packet, p->wire + t->header_length);
-}
-
 /* ---- verbs ------------------------------------------------------------------- */
 
 int stt_init(struct ov_tunnel *t, const struct ov_config *config)
@@ -187,12 +136,18 @@ int stt_init(struct ov_tunnel *t, const struct ov_config *config)
     put16(tcp + 2, STT_PORT);
     tcp[12] = TCP_LENGTH / 4 << 4;
     put64(tcp + TCP_LENGTH + 8, config->key);
+    t->transport_sum = checksum_sum(tcp, TCP_LENGTH);
+    t->shim_sum = checksum_sum(tcp + TCP_LENGTH, STT_LENGTH);
     return 0;
 }
 
 size_t stt_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence)
 {
-    return kernel_encap(t, b, sequence, true, stt_emit, OV_STT);
+    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + TCP_LENGTH + STT_LENGTH, false, true};
+    struct layout layout = kernel_layout(t);
+    if (layout.l3 == ETHERNET_LENGTH && !layout.v6)
+        return kernel_encap_rows(t, b, sequence, v4, stt_emit, OV_STT);
+    return kernel_encap_rows(t, b, sequence, layout, stt_emit, OV_STT);
 }
 
 int stt_describe(const uint8_t *header, size_t length, const struct outer *o,

@@ -101,23 +101,66 @@ struct stt_assist {
     uint8_t l4_offset;
 };
 
-/* frame is the frame as given, before any tag was taken out. */
+/* For a tunnel whose inner_checksum is not unknown; frame is the frame as
+ * given, before any tag was taken out. */
 struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, const uint8_t *frame);
 
 /* Patch the STT header of a copied template. */
-void stt_write(const struct stt_assist *a, const struct plan *p, uint8_t *header);
+always_inline void stt_write(const struct stt_assist *a, const struct plan *p, uint8_t *header)
+{
+    header[1] = a->flags;
+    header[2] = a->l4_offset;
+    put16(header + 4, a->mss);
+    put16(header + 6, p->tci);
+}
 
-/* Write the outer headers of one segment, up to its payload, and no checksum. */
-void stt_segment_write(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
-                       uint32_t offset, uint32_t payload, uint32_t frame_id, uint16_t id);
+/* Write the outer headers of one segment, TCP's included, whose payload sums to
+ * payload_sum.  The sum of what is written is computed, not read back. */
+always_inline void stt_segment_write(const struct ov_tunnel *t, const struct plan *p,
+                                     uint8_t *packet, uint32_t offset, uint32_t payload,
+                                     uint32_t payload_sum, uint32_t frame_id, uint16_t id,
+                                     struct layout layout)
+{
+    uint32_t whole = p->wire + STT_LENGTH, length = TCP_LENGTH + payload;
+    uint32_t port = hash_port(p->in.hash, t->config.port_low, t->port_count);
+    uint32_t flags = STT_ACK | (offset + payload == whole ? STT_PSH : 0u);
+    uint8_t *tcp = packet + layout.l4;
+    outer_copy(packet, t->header, layout.l4 + TCP_LENGTH);
+    outer_write(t, packet + layout.l3, layout.l4 - layout.l3 + length, p->in.tos, p->in.hash, id,
+                layout.v6);
+    put16(tcp, (uint16_t)port);
+    put32(tcp + 4, whole << 16 | offset);
+    put32(tcp + 8, frame_id);
+    tcp[13] = (uint8_t)flags;
+    uint32_t sum = t->pseudo_sum + t->transport_sum + length + port + whole + offset +
+                   (frame_id >> 16) + (frame_id & 0xFFFF) + flags;
+    put16(tcp + 16, (uint16_t)~checksum_fold32(sum + payload_sum));
+}
 
-/* Finish the TCP checksum of a packet; bytes are its whole length. */
-void stt_checksum(const struct ov_tunnel *t, uint8_t *packet, uint32_t bytes);
+always_inline uint32_t stt_frame_id(const struct ov_tunnel *t, uint64_t sequence)
+{
+    return (uint32_t)(t->config.frame_id >= 0 ? (uint64_t)t->config.frame_id : sequence);
+}
 
-uint32_t stt_frame_id(const struct ov_tunnel *t, uint64_t sequence);
-
-void stt_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet, uint64_t sequence,
-              bool v6);
+always_inline void stt_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
+                            uint64_t sequence, struct layout layout)
+{
+    uint8_t *header = packet + layout.headers - STT_LENGTH, *frame = header + STT_LENGTH;
+    struct stt_assist a = {0};
+    if (unlikely(t->config.inner_checksum != OV_CSUM_UNKNOWN)) {
+        /* IP and L4 lie where they lay before a tag was taken out. */
+        const struct plan copy = *p;
+        a = stt_assist(t, &copy, frame - p->remove);
+        if (a.patch_at != 0)
+            put16(frame + a.patch_at, a.patch);
+    }
+    uint32_t sum = t->shim_sum + a.flags + (uint32_t)(a.l4_offset << 8) + a.mss + p->tci +
+                   checksum_sum(frame, p->length);
+    memcpy(header, t->header + layout.headers - STT_LENGTH, STT_LENGTH);
+    stt_write(&a, p, header);
+    stt_segment_write(t, p, packet, 0, p->wire + STT_LENGTH, sum, stt_frame_id(t, sequence),
+                      outer_id(t, sequence), layout);
+}
 
 /* ---- verbs ------------------------------------------------------------------- */
 

@@ -37,13 +37,16 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
                               struct ov_batch *out, uint32_t size, uint32_t origin,
                               uint64_t sequence)
 {
-    struct stt_assist a = stt_assist(t, p, frame);
+    struct stt_assist a = {0};
+    if (t->config.inner_checksum != OV_CSUM_UNKNOWN)
+        a = stt_assist(t, p, frame);
     struct stream s = {
         .rest = frame + 12 + p->remove,
         .length = p->wire + STT_LENGTH,
         .patch_at = a.patch_at == 0 ? 0 : a.patch_at + STT_LENGTH,
     };
-    uint32_t headers = t->l4 + TCP_LENGTH;
+    struct layout layout = kernel_layout(t);
+    uint32_t headers = layout.l4 + TCP_LENGTH;
     memcpy(s.head, t->header + headers, STT_LENGTH);
     stt_write(&a, p, s.head);
     memcpy(s.head + STT_LENGTH, frame, 12);
@@ -57,9 +60,9 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
         if (packet == NULL)
             return 0;
         uint16_t id = (uint16_t)(outer_id(t, sequence) + segments);
-        stt_segment_write(t, p, packet, offset, n, stt_frame_id(t, sequence), id);
         stream_copy(&s, offset, n, packet + headers);
-        stt_checksum(t, packet, headers + n);
+        stt_segment_write(t, p, packet, offset, n, checksum_sum(packet + headers, n),
+                          stt_frame_id(t, sequence), id, layout);
     }
     return segments;
 }
@@ -88,7 +91,7 @@ static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32
         if (mss > limits.wire - 256)
             return OV_FRAME_TOO_LONG;
         uint32_t n = (uint32_t)ov_tcp_segment(frame, length, mss, i, piece);
-        int status = kernel_plan(t, piece, n, n, limits, true, &p);
+        int status = kernel_plan(t, piece, n, n, limits, kernel_layout(t), &p);
         if (status != OV_OK)
             return status;
         size_t added = append_segments(t, &p, piece, out, size, origin, sequence + *packets);
@@ -109,7 +112,7 @@ static int segment_row(const struct ov_tunnel *t, const struct ov_batch *in, siz
     if (!kernel_row_good(in, in->base[i], offset, length, wire))
         return OV_BAD_ROW;
     const uint8_t *frame = in->data + offset;
-    int status = kernel_plan(t, frame, length, wire, limits, true, &p);
+    int status = kernel_plan(t, frame, length, wire, limits, kernel_layout(t), &p);
     if (status == OV_FRAME_TOO_LONG && length == wire)
         return append_pieces(t, frame, length, limits, out, size, (uint32_t)i, sequence, packets);
     if (status != OV_OK)
@@ -122,7 +125,7 @@ size_t stt_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch 
                 uint64_t sequence)
 {
     if (mtu == 0)
-        return kernel_copy(t, in, out, 0, sequence, true, stt_emit, OV_STT);
+        return kernel_copy_rows(t, in, out, 0, sequence, kernel_layout(t), stt_emit, OV_STT);
     uint32_t before = t->l4 + TCP_LENGTH - t->l3, size = mtu > before ? mtu - before : 0;
     size_t done = 0;
     for (size_t i = 0; i < in->count; i++) {

@@ -19,29 +19,24 @@ static const struct ops {
 
 /* ---- encap --------------------------------------------------------------- */
 
-int kernel_plan_tags(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
-                     struct plan *p)
+struct tag_plan kernel_plan_tags(int mode, int protocol, const uint8_t *frame, uint32_t length)
 {
-    uint8_t mode = t->config.inner_vlan, protocol = t->config.protocol;
+    struct tag_plan plan = {0};
     if (mode == OV_VLAN_REJECT)
-        return OV_FRAME_TAGGED;
+        return (struct tag_plan){.status = OV_FRAME_TAGGED};
     bool all = mode == OV_VLAN_STRIP || protocol == OV_NVGRE;
     bool one = !all && protocol == OV_STT && get16(frame + 12) == ETHERTYPE_CTAG;
     if (!all && !one)
-        return OV_OK;
-    if (length < 18)
-        return OV_FRAME_TOO_SHORT;
-    p->remove = TAG_LENGTH;
+        return plan;
+    bool second = length >= 18 && all && is_tag(get16(frame + 16));
+    if (length < (second ? 22u : 18u))
+        return (struct tag_plan){.status = OV_FRAME_TOO_SHORT};
+    if (second && protocol == OV_NVGRE && is_tag(get16(frame + 20)))
+        return (struct tag_plan){.status = OV_FRAME_TAGGED};
+    plan.remove = second ? 2 * TAG_LENGTH : TAG_LENGTH;
     if (one)
-        p->tci = (get16(frame + 14) & 0xEFFF) | STT_TCI_VALID;
-    if (all && is_tag(get16(frame + 16))) {
-        if (length < 22)
-            return OV_FRAME_TOO_SHORT;
-        p->remove = 2 * TAG_LENGTH;
-        if (protocol == OV_NVGRE && is_tag(get16(frame + 20)))
-            return OV_FRAME_TAGGED;
-    }
-    return OV_OK;
+        plan.tci = (get16(frame + 14) & 0xEFFF) | STT_TCI_VALID;
+    return plan;
 }
 
 int ov_tunnel_init(struct ov_tunnel *tunnel, const struct ov_config *config)
@@ -53,38 +48,34 @@ int ov_tunnel_init(struct ov_tunnel *tunnel, const struct ov_config *config)
 
 /* One packet by whatever protocol its tunnel has. */
 always_inline void emit_any(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
-                            uint64_t sequence, bool v6)
+                            uint64_t sequence, struct layout layout)
 {
     switch (t->config.protocol) {
     case OV_VXLAN:
-        vxlan_emit(t, p, packet, sequence, v6);
+        vxlan_emit(t, p, packet, sequence, layout);
         break;
     case OV_NVGRE:
-        nvgre_emit(t, p, packet, sequence, v6);
+        nvgre_emit(t, p, packet, sequence, layout);
         break;
     default:
-        stt_emit(t, p, packet, sequence, v6);
+        stt_emit(t, p, packet, sequence, layout);
     }
-}
-
-always_inline bool sums_payload(const struct ov_tunnel *t)
-{
-    return t->config.protocol == OV_STT || t->config.checksum;
 }
 
 int64_t ov_encap(const struct ov_tunnel *tunnel, const uint8_t *frame, size_t length,
                  uint64_t sequence, uint8_t *out)
 {
     struct plan p;
+    struct layout layout = kernel_layout(tunnel);
     if (length > UINT32_MAX)
         return -OV_FRAME_TOO_LONG;
     int status = kernel_plan(tunnel, frame, (uint32_t)length, (uint32_t)length,
-                             kernel_limits(tunnel, 0), sums_payload(tunnel), &p);
+                             kernel_limits(layout, 0), layout, &p);
     if (unlikely(status != OV_OK))
         return -status;
-    kernel_place(&p, frame, out + tunnel->header_length);
-    emit_any(tunnel, &p, out, sequence, tunnel->config.family == 6);
-    return (int64_t)p.length + tunnel->header_length;
+    kernel_place(&p, frame, out + layout.headers);
+    emit_any(tunnel, &p, out, sequence, layout);
+    return (int64_t)p.length + layout.headers;
 }
 
 size_t ov_encap_batch(const struct ov_tunnel *tunnel, struct ov_batch *batch, uint64_t sequence)
@@ -95,21 +86,24 @@ size_t ov_encap_batch(const struct ov_tunnel *tunnel, struct ov_batch *batch, ui
 size_t ov_encap_many(const struct ov_tunnel *const *tunnels, size_t tunnel_count,
                      const uint32_t *index, struct ov_batch *batch, uint64_t sequence)
 {
-    size_t done = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        if (batch->status[i] != OV_OK)
-            continue;
-        int status = OV_BAD_ROW;
-        if (likely(index[i] < tunnel_count)) {
+    const struct ov_batch b = *batch;
+    size_t left = 0;
+    for (size_t i = 0; i < b.count; i++) {
+        int status = b.status[i];
+        if (likely(status == OV_OK && index[i] < tunnel_count)) {
             const struct ov_tunnel *t = tunnels[index[i]];
-            status =
-                kernel_encap_row(t, batch, i, kernel_limits(t, 0), sequence + i, sums_payload(t),
-                                 emit_any, t->config.protocol, t->config.family == 6);
+            struct layout layout = kernel_layout(t);
+            status = kernel_encap_row(t, &b, i, kernel_limits(layout, 0), layout, sequence + i,
+                                      emit_any, t->config.protocol);
+        } else if (status == OV_OK) {
+            status = OV_BAD_ROW;
         }
-        batch->status[i] = (uint8_t)status;
-        done += status == OV_OK;
+        if (unlikely(status != OV_OK)) {
+            b.status[i] = (uint8_t)status;
+            left++;
+        }
     }
-    return done;
+    return b.count - left;
 }
 
 size_t ov_encap_into(const struct ov_tunnel *tunnel, struct ov_batch *in, struct ov_batch *out,
@@ -125,12 +119,9 @@ always_inline bool enabled(const struct ov_policy *y, int protocol)
     return y->protocols >> protocol & 1;
 }
 
-/* Whether a zero UDP checksum may come from this source to this destination. */
-static bool zero_checksum_allowed(const struct ov_policy *y, const uint8_t *packet,
-                                  const struct outer *o)
+/* Whether the profile names this destination and source. */
+static bool pair_known(const struct ov_policy *y, const uint8_t *packet, const struct outer *o)
 {
-    if (y->zero6 != OV_ZERO6_PAIRS)
-        return y->zero6 == OV_ZERO6_ACCEPT;
     uint8_t pair[32];
     outer_addresses(packet, o, pair);
     for (uint64_t i = 0; i < y->pair_count; i++)
@@ -151,8 +142,11 @@ always_inline int udp_check(const struct ov_policy *y, const uint8_t *packet, st
     o->end = o->l4 + length;
     o->here = o->l4 + min32(here, length);
     if (checksum == 0) {
-        if (unlikely(o->version == 6) && !zero_checksum_allowed(y, packet, o))
-            return OV_UDP_ZERO_CHECKSUM;
+        if (unlikely(o->version == 6 && y->zero6 != OV_ZERO6_ACCEPT)) {
+            const struct outer copy = *o;
+            if (y->zero6 != OV_ZERO6_PAIRS || !pair_known(y, packet, &copy))
+                return OV_UDP_ZERO_CHECKSUM;
+        }
     } else if (y->verify && unlikely(!outer_checksum_good(packet, o, IP_UDP))) {
         return OV_UDP_CHECKSUM;
     }
@@ -186,7 +180,11 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
     } else if (o.protocol == IP_GRE && enabled(y, OV_NVGRE)) {
         status = nvgre_check(y, packet, &o, d);
     } else if (o.protocol == IP_TCP && enabled(y, OV_STT)) {
-        return stt_decap(y, packet, &o, d);
+        const struct outer copy = o;
+        struct ov_frame whole = {0};
+        status = stt_decap(y, packet, &copy, &whole);
+        *d = whole;
+        return status;
     } else {
         return OV_UNKNOWN_PROTOCOL;
     }
@@ -222,34 +220,36 @@ static uint64_t mend_in_place(const struct ov_frame *d, uint8_t *data, uint64_t 
 
 size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
 {
-    const struct ov_policy y = *policy;
-    struct ov_batch *b = batch;
-    size_t done = 0;
-    for (size_t i = 0; i < b->count; i++) {
-        if (unlikely(b->status[i] != OV_OK))
-            continue;
+    const struct ov_batch b = *batch; /* a copy that no store can reach */
+    size_t left = 0;
+    for (size_t i = 0; i < b.count; i++) {
         struct ov_frame d = {0};
-        uint64_t offset = b->offset[i];
-        uint32_t length = b->length[i], wire = b->wire[i];
-        int status = OV_BAD_ROW;
-        if (kernel_row_good(b, b->base[i], offset, length, wire))
-            status = decap_packet(&y, b->data + offset, length, wire, b->link[i], &d);
-        b->status[i] = (uint8_t)status;
-        if (unlikely(status != OV_OK))
+        uint64_t offset = b.offset[i];
+        uint32_t length = b.length[i], wire = b.wire[i];
+        int status = b.status[i];
+        if (likely(status == OV_OK))
+            status = likely(kernel_row_good(&b, b.base[i], offset, length, wire))
+                         ? decap_packet(policy, b.data + offset, length, wire, b.link[i], &d)
+                         : OV_BAD_ROW;
+        if (unlikely(status != OV_OK)) {
+            b.status[i] = (uint8_t)status;
+            left++;
             continue;
+        }
         offset += d.offset;
-        if (unlikely((d.insert | d.remove | d.tos_at) != 0 || d.l4 != 0))
-            offset = mend_in_place(&d, b->data, offset);
-        b->offset[i] = offset;
-        b->length[i] = d.length + d.insert - d.remove;
-        b->wire[i] = d.wire + d.insert - d.remove;
-        b->key[i] = d.key;
-        b->mss[i] = d.mss;
-        b->protocol[i] = d.protocol;
-        b->link[i] = OV_ETHERNET;
-        done++;
+        if (unlikely((d.insert | d.remove | d.tos_at) != 0 || d.l4 != 0)) {
+            const struct ov_frame copy = d;
+            offset = mend_in_place(&copy, b.data, offset);
+        }
+        b.offset[i] = offset;
+        b.length[i] = d.length + d.insert - d.remove;
+        b.wire[i] = d.wire + d.insert - d.remove;
+        b.key[i] = d.key;
+        b.mss[i] = d.mss;
+        b.protocol[i] = d.protocol;
+        b.link[i] = OV_ETHERNET;
     }
-    return done;
+    return b.count - left;
 }
 
 int ov_describe(const uint8_t *header, size_t length, int link, uint32_t protocol,

@@ -15,27 +15,20 @@ int vxlan_init(struct ov_tunnel *t, const struct ov_config *config)
         put16(header + 2, (uint16_t)config->gbp);
     }
     put24(header + 4, (uint32_t)config->key);
+    t->transport_sum = checksum_sum(udp, UDP_LENGTH);
+    t->shim_sum = checksum_sum(header, VXLAN_LENGTH);
     return 0;
-}
-
-void vxlan_checksum(const struct ov_tunnel *t, uint8_t *packet, uint32_t bytes)
-{
-    uint8_t *udp = packet + t->l4;
-    uint32_t length = bytes - t->l4;
-    uint16_t checksum =
-        (uint16_t)~checksum_fold32(t->pseudo_sum + length + checksum_sum(udp, length));
-    put16(udp + 6, checksum == 0 ? 0xFFFF : checksum);
 }
 
 size_t vxlan_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence)
 {
-    return kernel_encap(t, b, sequence, t->config.checksum, vxlan_emit, OV_VXLAN);
+    return kernel_encap(t, b, sequence, vxlan_emit, OV_VXLAN, UDP_LENGTH + VXLAN_LENGTH);
 }
 
 size_t vxlan_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch *out,
                   uint32_t mtu, uint64_t sequence)
 {
-    return kernel_copy(t, in, out, mtu, sequence, t->config.checksum, vxlan_emit, OV_VXLAN);
+    return kernel_copy(t, in, out, mtu, sequence, vxlan_emit, OV_VXLAN, UDP_LENGTH + VXLAN_LENGTH);
 }
 
 int vxlan_describe(const uint8_t *header, size_t length, const struct outer *o,

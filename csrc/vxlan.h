@@ -63,20 +63,25 @@ always_inline int vxlan_check(const struct ov_policy *y, const uint8_t *packet,
 
 /* ---- emit ------------------------------------------------------------------- */
 
-/* The UDP checksum of a packet that is otherwise finished. */
-void vxlan_checksum(const struct ov_tunnel *t, uint8_t *packet, uint32_t bytes);
-
 always_inline void vxlan_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
-                              uint64_t sequence, bool v6)
+                              uint64_t sequence, struct layout layout)
 {
-    uint32_t bytes = p->wire + t->header_length; /* of the whole packet */
-    outer_copy(packet, t->header, t->header_length);
-    outer_write(t, packet, bytes - t->l3, p->in.tos, p->in.hash, outer_id(t, sequence), v6);
-    uint8_t *udp = packet + t->l4;
-    put16(udp, hash_port(p->in.hash, t->config.port_low, t->port_count));
-    put16(udp + 4, (uint16_t)(bytes - t->l4));
-    if (unlikely(t->config.checksum))
-        vxlan_checksum(t, packet, bytes);
+    uint32_t bytes = p->wire + layout.headers; /* of the whole packet */
+    uint8_t *udp = packet + layout.l4;
+    outer_copy(packet, t->header, layout.headers);
+    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash,
+                outer_id(t, sequence), layout.v6);
+    uint32_t port = hash_port(p->in.hash, t->config.port_low, t->port_count);
+    uint32_t length = bytes - layout.l4;
+    put16(udp, (uint16_t)port);
+    put16(udp + 4, (uint16_t)length);
+    if (layout.sums) {
+        /* The length counts twice: in the header and in the pseudo header. */
+        uint32_t sum = t->pseudo_sum + t->transport_sum + t->shim_sum + port + 2 * length;
+        uint16_t checksum =
+            (uint16_t)~checksum_fold32(sum + checksum_sum(packet + layout.headers, p->length));
+        put16(udp + 6, checksum == 0 ? 0xFFFF : checksum);
+    }
 }
 
 /* ---- verbs ------------------------------------------------------------------- */

@@ -42,6 +42,23 @@ always_inline uint64_t get64(const uint8_t *p)
     return WIRE_SWAP ? __builtin_bswap64(v) : v;
 }
 
+/* Whether any of these bits is set in the 16-bit field at p. */
+always_inline bool test16(const uint8_t *p, uint16_t mask)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v & (WIRE_SWAP ? __builtin_bswap16(mask) : mask);
+}
+
+/* Whether the 32-bit field at p is value in the bits of mask. */
+always_inline bool equal32(const uint8_t *p, uint32_t value, uint32_t mask)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return (v & (WIRE_SWAP ? __builtin_bswap32(mask) : mask)) ==
+           (WIRE_SWAP ? __builtin_bswap32(value) : value);
+}
+
 always_inline uint32_t get24(const uint8_t *p)
 {
     return (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from . import _cffi_lib
+from .batch import Batch
 from .codec import Buffer, Codec, Decapsulated, ReassemblyStats, byte_view, raise_for_encap
-from .errors import DecapError
+from .errors import ConfigError, DecapError
 from .record import CONFIG
 from .record import Policy as PolicyRecord
-from .tunnel import PROTOCOLS
+from .tunnel import PROTOCOLS, integer
 
 ffi: Any = _cffi_lib.ffi
 lib: Any = _cffi_lib.lib
@@ -42,8 +43,17 @@ def _view(source: Any, what: str) -> tuple[Any, int]:
     return ffi.from_buffer("uint8_t[]", view), view.nbytes
 
 
-def _batch(words: Any) -> Any:
-    return ffi.from_buffer("struct ov_batch *", words)
+def _batch(batch: Batch, what: str = "batch") -> Any:
+    """A batch's struct; it lives as long as the batch, which the caller holds."""
+    if not isinstance(batch, Batch):
+        raise TypeError(f"{what} must be a Batch, not {type(batch).__name__}")
+    return ffi.cast("struct ov_batch *", batch._address)
+
+
+def _distinct(a: Any, b: Any) -> None:
+    first, second = int(ffi.cast("uintptr_t", a.data)), int(ffi.cast("uintptr_t", b.data))
+    if first < second + b.size and second < first + a.size:
+        raise ConfigError("out", "a batch", "a batch with memory of its own")
 
 
 class Encoder:
@@ -68,6 +78,21 @@ class Encoder:
         if length < 0:
             raise_for_encap(-length)
         return bytes(memoryview(out)[:length])
+
+    def encap_batch(self, batch: Batch) -> int:
+        return self.encap_batch_at(batch, take(_batch(batch).count))
+
+    def encap_batch_at(self, batch: Batch, sequence: int) -> int:
+        return int(lib.ov_encap_batch(self.tunnel, _batch(batch), sequence))
+
+    def encap_into(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
+        return self.encap_into_at(batch, out, mtu, take(_batch(out, "out").capacity))
+
+    def encap_into_at(self, batch: Batch, out: Batch, mtu: int, sequence: int) -> int:
+        rows, to = _batch(batch), _batch(out, "out")
+        _distinct(rows, to)
+        limit = integer("mtu", mtu, 0, 65535)
+        return int(lib.ov_encap_into(self.tunnel, rows, to, limit, sequence))
 
     def encap_many(self, frames: Iterable[Buffer]) -> list[bytes]:
         given = list(frames)
@@ -135,31 +160,25 @@ def segments(frame: Buffer, mss: int) -> list[bytes]:
 # ---- batches ---------------------------------------------------------------------
 
 
-def encap_batch(batch: Any, encoder: Encoder, sequence: int) -> int:
-    return int(lib.ov_encap_batch(encoder.tunnel, _batch(batch), sequence))
-
-
-def encap_rows(batch: Any, addresses: Any, index: Any, sequence: int) -> int:
+def encap_rows(batch: Batch, addresses: Any, index: Any, sequence: int) -> int:
+    """Row i by the tunnel at addresses[index[i]]; index is uint32."""
     tunnels = ffi.cast("struct ov_tunnel **", ffi.from_buffer(addresses))
     rows = ffi.cast("uint32_t *", ffi.from_buffer(index))
     return int(lib.ov_encap_many(tunnels, addresses.size, rows, _batch(batch), sequence))
 
 
-def encap_into(batch: Any, out: Any, encoder: Encoder, mtu: int, sequence: int) -> int:
-    return int(lib.ov_encap_into(encoder.tunnel, _batch(batch), _batch(out), mtu, sequence))
-
-
-def decap_batch(batch: Any, policy: Policy) -> int:
+def decap_batch(batch: Batch, policy: Policy) -> int:
     return int(lib.ov_decap_batch(policy.policy, _batch(batch)))
 
 
-def pcap_scan(batch: Any, at: int, swapped: bool, stamps: Any) -> int:
+def pcap_scan(batch: Batch, at: int, swapped: bool, stamps: Any) -> int:
     to = ffi.cast("uint64_t *", ffi.from_buffer(stamps))
     return int(lib.ov_pcap_scan(_batch(batch), at, swapped, to))
 
 
-def pcap_stamp(batch: Any, stamps: Any) -> None:
-    lib.ov_pcap_stamp(_batch(batch), ffi.cast("uint64_t *", ffi.from_buffer(stamps)))
+def pcap_stamp(batch: Batch, stamps: Any) -> None:
+    given = ffi.cast("uint64_t *", ffi.from_buffer(stamps))
+    lib.ov_pcap_stamp(_batch(batch), given, stamps.size)
 
 
 # ---- STT reassembly ---------------------------------------------------------------
@@ -190,9 +209,10 @@ class Reassembler:
         outer = bytes(ffi.buffer(header, length[0]))
         return _decapsulated(codec, d, lib.ov_reassembler_frame(self._r), outer, 0)
 
-    def push_batch(self, policy: Policy, batch: Any, out: Any, now: int) -> int:
-        to = _batch(out)
-        return int(lib.ov_reassembler_batch(self._r, policy.policy, _batch(batch), to, now))
+    def push_batch(self, policy: Policy, batch: Batch, out: Batch, now: int) -> int:
+        rows, to = _batch(batch), _batch(out, "out")
+        _distinct(rows, to)
+        return int(lib.ov_reassembler_batch(self._r, policy.policy, rows, to, now))
 
     def expire(self, now: int) -> int:
         return int(lib.ov_reassembler_expire(self._r, now))

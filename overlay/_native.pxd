@@ -12,6 +12,9 @@ cdef extern from "overlay.h" nogil:
         uint32_t protocols
 
     struct ov_batch:
+        uint8_t *data
+        uint64_t size
+        uint64_t capacity
         uint64_t count
 
     struct ov_frame:
@@ -85,4 +88,4 @@ cdef extern from "overlay.h" nogil:
                           uint8_t *out)
 
     uint64_t ov_pcap_scan(ov_batch *batch, uint64_t at, int swapped, uint64_t *stamps)
-    void ov_pcap_stamp(ov_batch *out, const uint64_t *stamps)
+    void ov_pcap_stamp(ov_batch *out, const uint64_t *stamps, size_t count)

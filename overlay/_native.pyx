@@ -21,10 +21,11 @@ import random
 
 import numpy as np
 
+from .batch import Batch
 from .codec import Decapsulated, ReassemblyStats, byte_view, raise_for_encap
-from .errors import DecapError
+from .errors import ConfigError, DecapError
 from .record import CONFIG
-from .tunnel import PROTOCOLS
+from .tunnel import PROTOCOLS, integer
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **string, Py_ssize_t size) except -1
@@ -68,8 +69,18 @@ cdef class View:
             PyBuffer_Release(&self.buffer)
 
 
-cdef inline ov_batch *batch_of(View view) noexcept nogil:
-    return <ov_batch *>view.data
+cdef inline ov_batch *batch_of(object batch, str what="batch") except NULL:
+    """A batch's struct; it lives as long as the batch, which the caller holds."""
+    if type(batch) is not Batch and not isinstance(batch, Batch):
+        raise TypeError(f"{what} must be a Batch, not {type(batch).__name__}")
+    return <ov_batch *><uintptr_t>batch._address
+
+
+cdef inline int distinct(const ov_batch *a, const ov_batch *b) except -1:
+    if <uintptr_t>a.data < <uintptr_t>b.data + b.size:
+        if <uintptr_t>b.data < <uintptr_t>a.data + a.size:
+            raise ConfigError("out", "a batch", "a batch with memory of its own")
+    return 0
 
 
 @cython.final
@@ -117,6 +128,44 @@ cdef class Encoder:
         """The same with the numbers that a counter would give."""
         cdef View view = View(frame, "frame")
         return self.write(view.data, view.size, sequence)
+
+    def encap_batch(self, batch):
+        """Encap every row in place."""
+        global counter
+        cdef ov_batch *rows = batch_of(batch)
+        cdef uint64_t sequence = counter
+        cdef size_t done
+        counter += rows.count
+        with nogil:
+            done = ov_encap_batch(&self.tunnel, rows, sequence)
+        return done
+
+    def encap_batch_at(self, batch, uint64_t sequence):
+        """The same with the numbers that a counter would give."""
+        cdef ov_batch *rows = batch_of(batch)
+        cdef size_t done
+        with nogil:
+            done = ov_encap_batch(&self.tunnel, rows, sequence)
+        return done
+
+    def encap_into(self, batch, out, mtu=0):
+        """Encap every row into another batch."""
+        global counter
+        cdef uint64_t sequence = counter
+        cdef size_t done = self.encap_into_at(batch, out, mtu, sequence)
+        counter += done
+        return done
+
+    def encap_into_at(self, batch, out, mtu, uint64_t sequence):
+        """The same with the numbers that a counter would give."""
+        cdef ov_batch *rows = batch_of(batch)
+        cdef ov_batch *to = batch_of(out, "out")
+        cdef uint32_t limit = integer("mtu", mtu, 0, 65535) if mtu else 0
+        cdef size_t done
+        distinct(rows, to)
+        with nogil:
+            done = ov_encap_into(&self.tunnel, rows, to, limit, sequence)
+        return done
 
     def encap_many(self, frames):
         """One packet of each frame."""
@@ -230,56 +279,44 @@ def segments(frame, uint32_t mss):
 
 # ---- batches ---------------------------------------------------------------------
 
-def encap_batch(batch, Encoder encoder not None, uint64_t sequence):
-    cdef View view = View(batch, "batch", True)
-    cdef size_t done
-    with nogil:
-        done = ov_encap_batch(&encoder.tunnel, batch_of(view), sequence)
-    return done
-
-
 def encap_rows(batch, addresses, index, uint64_t sequence):
-    cdef View view = View(batch, "batch", True)
+    """Row i by the tunnel at addresses[index[i]]; index is uint32."""
+    cdef ov_batch *rows = batch_of(batch)
     cdef View tunnels = View(addresses, "addresses")
-    cdef View rows = View(index, "index")
+    cdef View numbers = View(index, "index")
     cdef size_t done
+    if numbers.size < rows.count * sizeof(uint32_t):
+        raise ValueError("index is too short")
     with nogil:
         done = ov_encap_many(<const ov_tunnel **>tunnels.data, tunnels.size // sizeof(void *),
-                             <const uint32_t *>rows.data, batch_of(view), sequence)
-    return done
-
-
-def encap_into(batch, out, Encoder encoder not None, uint32_t mtu, uint64_t sequence):
-    cdef View view = View(batch, "batch", True)
-    cdef View to = View(out, "out", True)
-    cdef size_t done
-    with nogil:
-        done = ov_encap_into(&encoder.tunnel, batch_of(view), batch_of(to), mtu, sequence)
+                             <const uint32_t *>numbers.data, rows, sequence)
     return done
 
 
 def decap_batch(batch, Policy policy not None):
-    cdef View view = View(batch, "batch", True)
+    cdef ov_batch *rows = batch_of(batch)
     cdef size_t done
     with nogil:
-        done = ov_decap_batch(&policy.policy, batch_of(view))
+        done = ov_decap_batch(&policy.policy, rows)
     return done
 
 
 def pcap_scan(batch, uint64_t at, bint swapped, stamps):
-    cdef View view = View(batch, "batch", True)
+    cdef ov_batch *rows = batch_of(batch)
     cdef View to = View(stamps, "stamps", True)
     cdef uint64_t end
+    if to.size < rows.capacity * sizeof(uint64_t):
+        raise ValueError("stamps is too short")
     with nogil:
-        end = ov_pcap_scan(batch_of(view), at, swapped, <uint64_t *>to.data)
+        end = ov_pcap_scan(rows, at, swapped, <uint64_t *>to.data)
     return end
 
 
 def pcap_stamp(batch, stamps):
-    cdef View view = View(batch, "batch", True)
+    cdef ov_batch *rows = batch_of(batch)
     cdef View given = View(stamps, "stamps")
     with nogil:
-        ov_pcap_stamp(batch_of(view), <const uint64_t *>given.data)
+        ov_pcap_stamp(rows, <const uint64_t *>given.data, given.size // sizeof(uint64_t))
 
 
 # ---- STT reassembly ---------------------------------------------------------------
@@ -317,11 +354,12 @@ cdef class Reassembler:
         return decapsulated(codec, &d, ov_reassembler_frame(self.r), outer, 0)
 
     def push_batch(self, Policy policy not None, batch, out, uint64_t now):
-        cdef View view = View(batch, "batch", True)
-        cdef View to = View(out, "out", True)
+        cdef ov_batch *rows = batch_of(batch)
+        cdef ov_batch *to = batch_of(out, "out")
         cdef size_t done
+        distinct(rows, to)
         with nogil:
-            done = ov_reassembler_batch(self.r, &policy.policy, batch_of(view), batch_of(to), now)
+            done = ov_reassembler_batch(self.r, &policy.policy, rows, to, now)
         return done
 
     def expire(self, uint64_t now):

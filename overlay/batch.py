@@ -82,7 +82,7 @@ class Batch:
     :param headroom: bytes before each frame, below ``slot``.
     """
 
-    __slots__ = ("_columns", "_data", "_headroom", "_owner", "_slot", "_struct")
+    __slots__ = ("_address", "_columns", "_data", "_headroom", "_owner", "_slot", "_struct")
 
     def __init__(self, capacity: int, slot: int = 2048, *, headroom: int = HEADROOM) -> None:
         capacity = integer("capacity", capacity, 1, 2**31)
@@ -107,6 +107,7 @@ class Batch:
         addresses = {name: column.ctypes.data for name, column in self._columns.items()}
         words = {"data": data.ctypes.data, "size": data.size, "capacity": capacity, **addresses}
         self._struct = np.array([words.get(word, 0) for word in _WORDS], np.uint64)
+        self._address = self._struct.ctypes.data
 
     # -- ways to make one -----------------------------------------------------
 

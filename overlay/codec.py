@@ -38,6 +38,8 @@ class Encoder(Protocol):
 
     encap: Callable[[Buffer], bytes]
     encap_many: Callable[[Iterable[Buffer]], list[bytes]]
+    encap_batch: Callable[[Batch], int]
+    encap_into: Callable[..., int]
 
 
 class Decapsulated:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +45,9 @@ class CompiledCodec(Codec):
         super().__init__()
         self.name = name
         self.core = core
-        self._slot = f"_encoder_{name}"
-        self._policy_of = lru_cache(maxsize=64)(lambda profile: core.Policy(Policy(profile)))
+        self._slot = f"_{name}"
+        self._policies: dict[str, Any] = {}
+        self._decap_batch = core.decap_batch
         self.pcap_scan = core.pcap_scan
         self.pcap_stamp = core.pcap_stamp
 
@@ -69,10 +69,18 @@ class CompiledCodec(Codec):
         return encoder
 
     def policy(self, profile: str | Profile, options: dict[str, Any]) -> Any:
-        """The C form of a profile, made once."""
-        if options or type(profile) is not str:
-            return self._policy_of(Profile.of(profile, **options))
-        return self._policy_of(_plain(profile))
+        """The C form of a profile, made once and kept with it."""
+        if not options and type(profile) is str:
+            policy = self._policies.get(profile)
+            if policy is not None:
+                return policy
+        resolved = Profile.of(profile, **options)
+        policy = resolved.__dict__.get(self._slot)
+        if policy is None:
+            policy = resolved.__dict__[self._slot] = self.core.Policy(Policy(resolved))
+        if not options and isinstance(profile, str):
+            self._policies[profile] = policy  # a valid name: there are three
+        return policy
 
     # -- one frame ------------------------------------------------------------
 
@@ -134,29 +142,27 @@ class CompiledCodec(Codec):
         encoders = [self.encoder(tunnel) for tunnel in several]
         done: int
         if rows is None:
-            done = self.core.encap_batch(batch._struct, encoders[0], first)
+            done = encoders[0].encap_batch_at(batch, first)
         elif not encoders:
             done = 0
         else:
             addresses = np.array([encoder.address for encoder in encoders], np.uint64)
-            done = self.core.encap_rows(batch._struct, addresses, rows, first)
+            done = self.core.encap_rows(batch, addresses, rows, first)
         return done
 
     def encap_into(
         self, batch: Batch, out: Batch, tunnel: Tunnel, mtu: int = 0, *, sequence: int | None = None
     ) -> int:
-        _distinct(batch, out)
-        mtu = integer("mtu", mtu, 0, 65535)
-        first = self.take(out.capacity) if sequence is None else sequence
-        done: int = self.core.encap_into(
-            batch._struct, out._struct, self.encoder(tunnel), mtu, first
+        encoder = self.encoder(tunnel)
+        done: int = (
+            encoder.encap_into(batch, out, mtu)
+            if sequence is None
+            else encoder.encap_into_at(batch, out, mtu, sequence)
         )
         return done
 
     def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
-        if not isinstance(batch, Batch):
-            raise TypeError(f"batch must be a Batch, not {type(batch).__name__}")
-        done: int = self.core.decap_batch(batch._struct, self.policy(profile, options))
+        done: int = self._decap_batch(batch, self.policy(profile, options))
         return done
 
     # -- the rest -------------------------------------------------------------
@@ -190,18 +196,6 @@ class CompiledCodec(Codec):
         return name
 
 
-def _plain(name: str) -> Profile:
-    return Profile.of(name)
-
-
-def _distinct(batch: Batch, out: Batch) -> None:
-    for name, value in (("batch", batch), ("out", out)):
-        if not isinstance(value, Batch):
-            raise TypeError(f"{name} must be a Batch, not {type(value).__name__}")
-    if batch is out or np.shares_memory(batch.data, out.data):
-        raise ConfigError("out", out, "a batch with memory of its own")
-
-
 class CompiledReassembler(Reassembler):
     """STT reassembly in C; calls from several threads take turns."""
 
@@ -230,10 +224,9 @@ class CompiledReassembler(Reassembler):
         return result
 
     def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
-        _distinct(batch, out)
         with self._lock:
             frames: int = self._core.push_batch(
-                self._policy, batch._struct, out._struct, nanoseconds(now)
+                self._policy, batch, out, nanoseconds(now)
             )
         return frames
 

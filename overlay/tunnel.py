@@ -246,24 +246,27 @@ class Tunnel:
         """
         return self.codec.packets(self, frame, mtu)
 
-    def encap_batch(self, batch: Batch) -> int:
-        """Encap every row in place, in its headroom; returns the rows done.
+    @cached_property
+    def encap_batch(self) -> Callable[[Batch], int]:
+        """``t.encap_batch(batch) -> int``: encap every row in place; the rows done.
 
-        One call without the GIL.  Rows whose ``status`` is not OK are left
-        alone; a row that cannot be carried gets its ``status`` and keeps its
-        bytes.
+        The headers go to the headroom, in one call without the GIL.  Rows
+        whose ``status`` is not OK are left alone; a row that cannot be
+        carried gets its ``status`` and keeps its bytes.
         """
-        return self.codec.encap_batch(batch, self)
+        return self.codec.encoder(self).encap_batch
 
-    def encap_into(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
-        """Encap every row into ``out``, packed; returns the packets written.
+    @cached_property
+    def encap_into(self) -> Callable[..., int]:
+        """``t.encap_into(batch, out, mtu=0) -> int``: encap into ``out``; the packets written.
 
-        The copying and 1:N form: STT frames become segments of at most
-        ``mtu`` bytes of IP packet, others get ``MTU_EXCEEDED``; 0 is no
-        limit.  ``out.origin`` holds the row of ``batch`` that each packet
-        came from.
+        The copying and 1:N form: packets are packed behind each other, STT
+        frames become segments of at most ``mtu`` bytes of IP packet, others
+        get ``MTU_EXCEEDED``; 0 is no limit.  ``out.origin`` holds the row of
+        ``batch`` that each packet came from.  A row for which there is no room
+        gets ``NO_ROOM``.
         """
-        return self.codec.encap_into(batch, out, self, mtu)
+        return self.codec.encoder(self).encap_into
 
 
 def _rebuild(cls: type[Tunnel], values: dict[str, Any]) -> Tunnel:

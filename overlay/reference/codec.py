@@ -33,6 +33,10 @@ class _Encoder:
     def __init__(self, codec: ReferenceCodec, tunnel: Tunnel) -> None:
         self.encap: Callable[[Buffer], bytes] = partial(codec.encap, tunnel)
         self.encap_many: Callable[[Iterable[Buffer]], list[bytes]] = self._encap_many
+        self.encap_batch: Callable[[Batch], int] = lambda batch: codec.encap_batch(batch, tunnel)
+        self.encap_into: Callable[..., int] = lambda batch, out, mtu=0: codec.encap_into(
+            batch, out, tunnel, mtu
+        )
 
     def _encap_many(self, frames: Iterable[Buffer]) -> list[bytes]:
         return [self.encap(frame) for frame in frames]
