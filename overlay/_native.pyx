@@ -10,7 +10,7 @@ from cpython.bytes cimport (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_SIZE, PyList_New
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -29,7 +29,17 @@ from .tunnel import PROTOCOLS, integer
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **string, Py_ssize_t size) except -1
+    PyObject *PyList_GET_ITEM(list items, Py_ssize_t i)
+    void PyList_SET_ITEM(list items, Py_ssize_t i, PyObject *item)
     PyObject *Bytes_New "PyBytes_FromStringAndSize"(const char *v, Py_ssize_t size) except NULL
+
+cdef extern from *:
+    """
+    static inline PyObject *steal_bytes(PyObject *o) { return o; }
+    static inline void release_bytes(PyObject *o) { Py_DECREF(o); }
+    """
+    object steal "steal_bytes"(PyObject *o)
+    void release "release_bytes"(PyObject *o)
 
 cdef list names = [""] * (1 + max(kind.number for kind in PROTOCOLS.values()))
 for _kind in PROTOCOLS.values():
@@ -100,7 +110,8 @@ cdef class Encoder:
     def address(self):
         return <uintptr_t>&self.tunnel
 
-    cdef object write(self, const uint8_t *data, size_t size, uint64_t sequence):
+    cdef PyObject *write(self, const uint8_t *data, size_t size, uint64_t sequence) except NULL:
+        """A new reference to the packet of these bytes."""
         cdef Py_ssize_t room = <Py_ssize_t>(size + self.tunnel.header_length)
         cdef PyObject *packet = Bytes_New(NULL, room)
         cdef int64_t length = ov_encap(&self.tunnel, data, size, sequence,
@@ -110,24 +121,25 @@ cdef class Encoder:
                 release(packet)
                 raise_for_encap(<int>-length)
             _PyBytes_Resize(&packet, <Py_ssize_t>length)
-        return steal(packet)
+        return packet
 
-    def encap(self, frame):
-        """One packet of one frame."""
-        global counter
-        cdef uint64_t sequence = counter
+    cdef inline PyObject *one(self, frame, uint64_t sequence) except NULL:
         cdef View view
-        counter += 1
         if PyBytes_CheckExact(frame):
             return self.write(<const uint8_t *>PyBytes_AS_STRING(frame),
                               <size_t>PyBytes_GET_SIZE(frame), sequence)
         view = View(frame, "frame")
         return self.write(view.data, view.size, sequence)
 
+    def encap(self, frame):
+        """One packet of one frame."""
+        global counter
+        counter += 1
+        return steal(self.one(frame, counter - 1))
+
     def encap_at(self, frame, uint64_t sequence):
         """The same with the numbers that a counter would give."""
-        cdef View view = View(frame, "frame")
-        return self.write(view.data, view.size, sequence)
+        return steal(self.one(frame, sequence))
 
     def encap_batch(self, batch):
         """Encap every row in place."""
@@ -170,31 +182,16 @@ cdef class Encoder:
     def encap_many(self, frames):
         """One packet of each frame."""
         global counter
-        cdef list given = frames if type(frames) is list else list(frames)
+        cdef list given = list(frames)
         cdef Py_ssize_t i, n = PyList_GET_SIZE(given)
         cdef uint64_t sequence = counter
-        cdef View view
-        cdef list packets = [None] * n
+        cdef list packets = PyList_New(n)
+        cdef PyObject *frame
         counter += <uint64_t>n
         for i in range(n):
-            frame = given[i]
-            if PyBytes_CheckExact(frame):
-                packets[i] = self.write(<const uint8_t *>PyBytes_AS_STRING(frame),
-                                        <size_t>PyBytes_GET_SIZE(frame),
-                                        sequence + <uint64_t>i)
-            else:
-                view = View(frame, "frame")
-                packets[i] = self.write(view.data, view.size, sequence + <uint64_t>i)
+            frame = PyList_GET_ITEM(given, i)
+            PyList_SET_ITEM(packets, i, self.one(<object>frame, sequence + <uint64_t>i))
         return packets
-
-
-cdef extern from *:
-    """
-    static inline PyObject *steal_bytes(PyObject *o) { return o; }
-    static inline void release_bytes(PyObject *o) { Py_DECREF(o); }
-    """
-    object steal "steal_bytes"(PyObject *o)
-    void release "release_bytes"(PyObject *o)
 
 
 @cython.final
