@@ -375,7 +375,7 @@ def test_bad_options_are_named() -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_scan_is_the_same_in_every_backend(codec: Codec, order: str) -> None:
-    scan = record._of(codec, "pcap_scan", record._scan)
+    scan = getattr(codec, "pcap_scan", record._scan)
     for cut in range(len(classic())):
         data = np.frombuffer(bytearray(classic(order=order)[: len(classic()) - cut]), np.uint8)
         for rows in (2, 100):
@@ -398,8 +398,8 @@ def test_pack_and_stamp_are_the_same_in_every_backend(codec: Codec) -> None:
     results = []
     for name in ("pcap_pack", None):
         out = Batch.packed(4096, 100, gap=record.HEADER)
-        pack = record._pack if name is None else record._of(codec, "pcap_pack", record._pack)
-        stamp = record._stamp if name is None else record._of(codec, "pcap_stamp", record._stamp)
+        pack = record._pack if name is None else getattr(codec, "pcap_pack", record._pack)
+        stamp = record._stamp if name is None else getattr(codec, "pcap_stamp", record._stamp)
         pack(batch, out)
         stamp(out, stamps)
         results.append((out.to_list(), out.origin.tolist(), out.data[: out.used].tobytes()))

@@ -101,21 +101,10 @@ def copy(batch: Batch, rows: Times, data: npt.NDArray[np.uint8], starts: Times) 
         room[start : start + size] = source[at : at + size]
 
 
-def _of(backend: Any, name: str, own: Callable[..., Any]) -> Callable[..., Any]:
-    """The backend's function of this name over batches, or our own."""
-    function = getattr(backend, name, None)
-    if function is None:
-        return own
-
-    def call(*arguments: Any) -> Any:
-        return function(*(a._struct if isinstance(a, Batch) else a for a in arguments))
-
-    return call
-
-
-scan: Callable[[Batch, int, bool, Stamps], int] = _of(codec, "pcap_scan", _scan)
-stamp: Callable[[Batch, Stamps], None] = _of(codec, "pcap_stamp", _stamp)
-pack: Callable[[Batch, Batch], int] = _of(codec, "pcap_pack", _pack)
+_twin: Any = codec
+scan: Callable[[Batch, int, bool, Stamps], int] = getattr(_twin, "pcap_scan", _scan)
+stamp: Callable[[Batch, Stamps], None] = getattr(_twin, "pcap_stamp", _stamp)
+pack: Callable[[Batch, Batch], int] = getattr(_twin, "pcap_pack", _pack)
 
 
 def nanoseconds(stamps: Stamps, nanosecond: bool) -> Times:
