@@ -10,7 +10,7 @@
 #define HASH_K0 0x9E3779B97F4A7C15u
 #define HASH_K1 0xD1B54A32D192ED03u
 #define HASH_K2 0x8CB92BA72F3D8DD7u
-#define HASH_K3 0xAAAAAAAAAAAAAAABu
+#define HASH_K3 0x9FB21C651E98DF25u
 
 __extension__ typedef unsigned __int128 wide;
 

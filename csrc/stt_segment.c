@@ -4,6 +4,9 @@
  */
 #include "stt.h"
 
+/* An inner IP packet is at most 40 + 65535 bytes long, after MACs and two tags. */
+enum { PIECE_MAX = ETHERNET_LENGTH + 2 * TAG_LENGTH + 40 + 65535 };
+
 /* A frame with its STT header, as the segments see it: head, then rest. */
 struct stream {
     uint8_t head[STT_LENGTH + 12]; /* the STT header and the MAC addresses */
@@ -67,29 +70,29 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
     return segments;
 }
 
+/* The MSS that makes a piece of a TCP frame just one segment; 0 where none does. */
+static uint32_t filling_mss(const uint8_t *frame, uint32_t length, uint32_t removed, uint32_t size)
+{
+    struct inner in = inner_inspect(frame, length, 0);
+    if (in.l4 == 0 || in.protocol != IP_TCP || length - in.l4 < TCP_LENGTH)
+        return 0;
+    uint32_t headers = STT_LENGTH + in.l4 - removed + (frame[in.l4 + 12] >> 4) * 4u;
+    return size > headers ? size - headers : 0;
+}
+
 /* A TCP frame too long for STT: cut it by its MSS, each piece a frame of its own. */
 static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
-                         struct limits limits, struct ov_batch *out, uint32_t size, uint32_t origin,
-                         uint64_t sequence, size_t *packets)
+                         uint32_t removed, struct limits limits, struct ov_batch *out,
+                         uint32_t size, uint32_t origin, uint64_t sequence, size_t *packets)
 {
-    uint8_t piece[STT_FRAME_MAX];
-    uint32_t mss = t->config.mss;
-    if (mss == 0) { /* what fills a segment: 40 for IP and TCP, or their real length */
-        struct inner in = inner_inspect(frame, length, 0);
-        if (in.l4 == 0 || in.protocol != IP_TCP || length - in.l4 < TCP_LENGTH)
-            return OV_FRAME_TOO_LONG;
-        uint32_t headers = STT_LENGTH + in.l4 + (frame[in.l4 + 12] >> 4) * 4u;
-        mss = size > headers ? size - headers : 0;
-    }
+    uint8_t piece[PIECE_MAX];
+    uint32_t mss = t->config.mss ? t->config.mss : filling_mss(frame, length, removed, size);
     size_t count = ov_tcp_segments(frame, length, mss);
     if (count == 1)
         return OV_FRAME_TOO_LONG;
     *packets = 0;
     for (size_t i = 0; i < count; i++) {
-        /* The last bytes of headers and mss may pass the limit: no piece may. */
         struct plan p;
-        if (mss > limits.wire - 256)
-            return OV_FRAME_TOO_LONG;
         uint32_t n = (uint32_t)ov_tcp_segment(frame, length, mss, i, piece);
         int status = kernel_plan(t, piece, n, n, limits, kernel_layout(t), &p);
         if (status != OV_OK)
@@ -105,7 +108,8 @@ static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32
 static int segment_row(const struct ov_tunnel *t, const struct ov_batch *in, size_t i,
                        struct ov_batch *out, uint32_t size, uint64_t sequence, size_t *packets)
 {
-    struct limits limits = {.wire = STT_FRAME_MAX - STT_LENGTH};
+    /* An MTU that leaves no room for a byte is one that every frame exceeds. */
+    struct limits limits = {.wire = STT_FRAME_MAX - STT_LENGTH, .mtu = size == 0};
     struct plan p;
     uint64_t offset = in->offset[i];
     uint32_t length = in->length[i], wire = in->wire[i];
@@ -114,7 +118,8 @@ static int segment_row(const struct ov_tunnel *t, const struct ov_batch *in, siz
     const uint8_t *frame = in->data + offset;
     int status = kernel_plan(t, frame, length, wire, limits, kernel_layout(t), &p);
     if (status == OV_FRAME_TOO_LONG && length == wire)
-        return append_pieces(t, frame, length, limits, out, size, (uint32_t)i, sequence, packets);
+        return append_pieces(t, frame, length, p.remove, limits, out, size, (uint32_t)i, sequence,
+                             packets);
     if (status != OV_OK)
         return status;
     *packets = append_segments(t, &p, frame, out, size, (uint32_t)i, sequence);
@@ -133,8 +138,7 @@ size_t stt_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch 
             continue;
         struct mark mark = {out->count, out->used};
         size_t packets = 0;
-        int status = size == 0 ? OV_MTU_EXCEEDED
-                               : segment_row(t, in, i, out, size, sequence + done, &packets);
+        int status = segment_row(t, in, i, out, size, sequence + done, &packets);
         if (status != OV_OK) {
             out->count = mark.count;
             out->used = mark.used;

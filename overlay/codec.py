@@ -295,13 +295,15 @@ class Codec(ABC):
         mtu = integer("mtu", mtu, floor + 1, 65535)
         view = byte_view(frame, "frame")
         batch = Batch.from_frames([view], headroom=0)
-        # Every segment has at least one byte more than its headers.
-        most = view.nbytes // (mtu - floor) + 2 + view.nbytes // 256
-        size = view.nbytes + most * (tunnel.overhead + 64) + 128
-        out = Batch.packed(size, most)
-        self.encap_into(batch, out, tunnel, mtu, sequence=sequence)
-        raise_for_encap(int(batch.status[0]))
-        return out.to_list()
+        most = view.nbytes // (mtu - floor) + 2
+        while True:  # a frame that is cut by a small MSS first may need more
+            out = Batch.packed(view.nbytes + most * (tunnel.overhead + 256), most)
+            self.encap_into(batch, out, tunnel, mtu, sequence=sequence)
+            if batch.status[0] != Status.NO_ROOM:
+                raise_for_encap(int(batch.status[0]))
+                return out.to_list()
+            batch.status[0] = Status.OK
+            most *= 4
 
 
 def raise_for_encap(status: int) -> None:

@@ -67,7 +67,8 @@ class Profile:
         choice("profile", self.base, ("rfc", "strict", "lenient"))
         lenient = self.base == "lenient"
         names = (self.protocols,) if isinstance(self.protocols, str) else tuple(self.protocols)
-        put(self, "protocols", tuple(choice("protocols", n, tuple(PROTOCOLS)) for n in names))
+        known = [choice("protocols", name, tuple(PROTOCOLS)) for name in names]
+        put(self, "protocols", tuple(dict.fromkeys(known)))
         put(self, "vxlan_port", integer("vxlan_port", self.vxlan_port, 0, 65535))
         boolean("gbp", self.gbp)
         choice("inner_vlan", self.inner_vlan, ("keep", "strip", "reject"))
@@ -108,14 +109,15 @@ class Profile:
         if unknown:
             raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
         try:
-            return _named(profile, tuple(sorted(options.items())))
+            return _named(profile, tuple(sorted((k, type(v), v) for k, v in options.items())))
         except TypeError:  # an unhashable value: let the validation name it
             return Profile(base=profile, **options)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=256)
-def _named(base: str, options: tuple[tuple[str, Any], ...]) -> Profile:
-    return Profile(base=base, **dict(options))  # type: ignore[arg-type]
+def _named(base: str, options: tuple[tuple[str, type, Any], ...]) -> Profile:
+    # The types are part of the cache's key: 1 == True, and one of them is refused.
+    return Profile(base=base, **{k: v for k, _, v in options})  # type: ignore[arg-type]
 
 
 def _zero_checksum6(value: object) -> bool | tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ __all__ = ["flow_hash", "flow_id", "flow_label", "source_port"]
 _K0 = 0x9E3779B97F4A7C15
 _K1 = 0xD1B54A32D192ED03
 _K2 = 0x8CB92BA72F3D8DD7
-_K3 = 0xAAAAAAAAAAAAAAAB
+_K3 = 0x9FB21C651E98DF25
 _MASK = 2**64 - 1
 _EXTENSIONS = (0, 43, 44, 60)  # hop-by-hop, routing, fragment, destination options
 
