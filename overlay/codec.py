@@ -225,10 +225,15 @@ class Codec(ABC):
         wire_length: int | None = None,
         **options: Any,
     ) -> Decapsulated:
-        """One frame of one packet; raises :class:`DecapError`.
+        """The frame, the key and the tunnel of one packet; finds the protocol.
 
-        ``link``: 0 for Ethernet, 1 where the packet begins with IP.
-        ``wire_length``: of the packet, where a capture cut it.
+        :param packet: an outer packet, a C-contiguous buffer of bytes.
+        :param profile: ``"rfc"``, ``"strict"``, ``"lenient"`` or a
+            :class:`~overlay.profile.Profile`.
+        :param link: 0 for Ethernet, 1 where the packet begins with IP.
+        :param wire_length: the packet's length, where a capture cut it.
+        :param options: fields of the profile to change.
+        :raises DecapError: the packet was refused; ``error.status`` says why.
         """
 
     @abstractmethod
@@ -244,7 +249,13 @@ class Codec(ABC):
         *,
         sequence: int | None = None,
     ) -> int:
-        """Encap in place; row i by ``tunnels[index[i]]``.  Returns the rows done."""
+        """Encap every row in place: row i by ``tunnels[index[i]]``, or all by one tunnel.
+
+        :param index: integers of shape ``(batch.count,)``, each below ``len(tunnels)``.
+        :param sequence: what a counter would give, pinned.
+        :returns: the rows done; the others have their ``status``.
+        :raises ConfigError: before any row is touched.
+        """
 
     @abstractmethod
     def encap_into(
@@ -254,7 +265,12 @@ class Codec(ABC):
 
     @abstractmethod
     def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
-        """Decap in place; returns the rows done."""
+        """Decap every row in place, in one call without the GIL; returns the rows done.
+
+        Rows whose ``status`` is not OK are left alone.  A row that is refused
+        gets its ``status`` and keeps its bytes; a row that is done gets
+        ``key``, ``protocol`` and the inner frame's ``offset`` and ``length``.
+        """
 
     @abstractmethod
     def segments(self, frame: Buffer, mss: int) -> list[bytes]:
@@ -262,11 +278,15 @@ class Codec(ABC):
 
     @abstractmethod
     def flow_hash(self, frame: Buffer, seed: int = 0) -> int:
-        """The 64-bit flow hash of a frame."""
+        """The 64-bit flow hash of an inner frame, from which all entropy comes.
+
+        ``seed`` is in 0..2**64-1.  Raises :class:`~overlay.errors.ConfigError`
+        for fewer than 14 bytes.
+        """
 
     @abstractmethod
     def checksum(self, data: Buffer) -> int:
-        """The RFC 1071 checksum of ``data``."""
+        """The internet checksum (RFC 1071) of ``data``, 0..0xFFFF."""
 
     # -- built on them ---------------------------------------------------------
 
@@ -277,7 +297,7 @@ class Codec(ABC):
     def decap_many(
         self, packets: Iterable[Buffer], profile: str | Profile = "rfc", **options: Any
     ) -> list[Decapsulated | DecapError]:
-        """:meth:`decap` of each packet, with the error in the refused places."""
+        """:meth:`decap` of each packet: a list with the error in the refused places."""
         resolved = Profile.of(profile, **options)
         results: list[Decapsulated | DecapError] = []
         for packet in packets:
