@@ -25,7 +25,7 @@ HEADERS = [HERE / "floor.h", *(CSRC / f"{name}.h" for name in ("checksum", "hash
 
 def _build(folder: Path) -> None:
     from Cython.Build import cythonize
-    from setuptools import Distribution, Extension
+    from setuptools import Distribution, Extension  # type: ignore[import-untyped, unused-ignore]
 
     extension = Extension(
         "_floor",
@@ -33,7 +33,7 @@ def _build(folder: Path) -> None:
         include_dirs=[str(HERE), str(CSRC)],
         extra_compile_args=FLAGS,
     )
-    modules = cythonize([extension], build_dir=str(folder), quiet=True)
+    modules = cythonize([extension], build_dir=str(folder), quiet=True)  # type: ignore[no-untyped-call, unused-ignore]
     command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(folder), str(folder / "objects")
     command.ensure_finalized()

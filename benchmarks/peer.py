@@ -15,7 +15,7 @@ from zlib import crc32
 from overlay import Tunnel, _backend
 from overlay.errors import BackendError
 
-from .question import ENDS, VXLAN
+from .question import LOCAL, REMOTE, VXLAN
 
 Verb = Callable[[bytes], Any]
 
@@ -75,11 +75,9 @@ def scapy() -> Peer:
     from scapy.layers.l2 import Ether
     from scapy.packet import Raw
 
-    local, remote = ENDS["local"], ENDS["remote"]
-
     def encap(frame: bytes) -> bytes:
         outer = Ether(src="00:00:00:00:00:00", dst="00:00:00:00:00:00") / IP(
-            src=local, dst=remote, flags="DF", id=0
+            src=LOCAL, dst=REMOTE, flags="DF", id=0
         )
         udp = UDP(sport=49152, dport=4789, chksum=0)
         return bytes(outer / udp / vxlan.VXLAN(vni=5001, flags="Instance") / Raw(frame))
@@ -91,9 +89,9 @@ def scapy() -> Peer:
 
 
 def dpkt() -> Peer:
-    from dpkt.ethernet import Ethernet
-    from dpkt.ip import IP
-    from dpkt.udp import UDP
+    from dpkt.ethernet import Ethernet  # type: ignore[import-untyped, unused-ignore]
+    from dpkt.ip import IP  # type: ignore[import-untyped, unused-ignore]
+    from dpkt.udp import UDP  # type: ignore[import-untyped, unused-ignore]
 
     ends = {"src": bytes([192, 0, 2, 1]), "dst": bytes([192, 0, 2, 2])}
     header = VXLAN.encap(bytes(64))[42:50]
@@ -112,6 +110,11 @@ def dpkt() -> Peer:
 def backend(name: str) -> Peer:
     codec = _backend.load(name)
     return Peer(f"overlay, {name}", codec.encoder(VXLAN).encap, codec.decap)
+
+
+def _frames(found: Any) -> tuple[Any, ...]:
+    """What a peer's decap gave, as a tuple with the inner frame among it."""
+    return found if isinstance(found, tuple) else (getattr(found, "frame", found),)
 
 
 MAKERS: tuple[Callable[[], Peer], ...] = (
@@ -134,6 +137,8 @@ def peers() -> list[Peer]:
         packet = peer.encap(frame)
         if packet[14:34] != VXLAN.encap(frame)[14:34] or packet[42:] != VXLAN.encap(frame)[42:]:
             raise RuntimeError(f"{peer.name} makes other packets: {packet.hex()}")
+        if frame not in _frames(peer.decap(packet)):
+            raise RuntimeError(f"{peer.name} finds another frame")
         here.append(peer)
     here.sort(key=lambda peer: peer.name != f"overlay, {Tunnel.codec.name}")
     return here

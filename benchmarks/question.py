@@ -5,8 +5,10 @@ All by the public API, on the backend in use.  What must not be here: printing.
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import overlay
 from overlay import Batch, Tunnel
@@ -16,10 +18,10 @@ from .arena import Arena, arenas, each
 from .measure import Contender, Sweep, interleave, pinned
 from .row import Row, against_floor
 
-ENDS = {"local": "192.0.2.1", "remote": "192.0.2.2"}
-VXLAN = overlay.VXLAN(vni=5001, **ENDS)
-NVGRE = overlay.NVGRE(vsid=0x5001, **ENDS)
-STT = overlay.STT(context_id=5001, **ENDS)
+LOCAL, REMOTE = "192.0.2.1", "192.0.2.2"
+VXLAN = overlay.VXLAN(vni=5001, local=LOCAL, remote=REMOTE)
+NVGRE = overlay.NVGRE(vsid=0x5001, local=LOCAL, remote=REMOTE)
+STT = overlay.STT(context_id=5001, local=LOCAL, remote=REMOTE)
 
 MIX = (*traffic.SIZES, "imix")
 COLD_BURSTS = 32
@@ -69,10 +71,12 @@ def _in_place_row(
         repeat=1 if cold else 20,
     )
     library, least, call = timings
+    case = _named(tunnel, size, "cold" if cold else "warm")
+    if cold:
+        return against_floor(question, case, library, least, 1.5)
     share = call.median * len(several) / packets
     loop = (library.median - share) / least.median
-    case = _named(tunnel, size, "cold" if cold else "warm")
-    note = f"{share:.1f} ns of it is the call; the loop alone {loop:.2f} x"
+    note = f"{share:.1f} ns of it is the call; without it {loop:.2f} x"
     return against_floor(question, case, library, least, 1.5, note)
 
 
@@ -113,6 +117,7 @@ def encap_copying() -> Iterator[Row]:
                     case=_named(tunnel, size),
                     unit="ns/packet",
                     measured=library.median,
+                    best=library.best,
                     floor=least.median,
                     ratio=library.ratio(least),
                     target="<= 1.2 x memcpy + 4 ns",
@@ -159,6 +164,7 @@ def encap_single() -> Iterator[Row]:
         case="vxlan 64 B, encap_many of 256",
         unit="ns/packet",
         measured=many.median,
+        best=many.best,
         floor=allocation.median,
         ratio=many.ratio(allocation),
         target="< 25 ns",
@@ -185,6 +191,7 @@ def stt_checksum() -> Iterator[Row]:
         case=f"stt 1500 B, checksum by {_routine()}",
         unit="ns/packet",
         measured=library.median,
+        best=library.best,
         floor=least.median,
         ratio=library.ratio(least),
         target="<= 1.3 x checksum + 10 ns",
@@ -245,6 +252,7 @@ def stt_segments() -> Iterator[Row]:
         case="64 KB frames, MTU 1500, both ways",
         unit="GB/s",
         measured=1 / way.median,
+        best=1 / way.best,
         target=">= 5 GB/s",
         met=1 / way.median >= 5,
         spread=way.spread,
@@ -253,38 +261,53 @@ def stt_segments() -> Iterator[Row]:
 
 
 def threads() -> Iterator[Row]:
-    """Encap and decap of separate batches by two threads, against one."""
+    """Encap and decap of separate batches by two threads, against one.
+
+    A hash of the standard library, which runs without the GIL as well, shows
+    what two threads gain on this machine at this moment; where that is below
+    the target, there is nothing to judge.
+    """
     for tunnel, rows in ((VXLAN, 256), (VXLAN, 4096), (STT, 256)):
         frames = traffic.frames(1500 if tunnel is STT else 64, rows)
         batches = [Batch.from_frames(frames) for _ in range(2)]
-        turns = max(20, 400 * 256 // rows)
-        one, two = interleave(
+        works = [_back_and_forth(tunnel, batch, 100_000 // rows) for batch in batches]
+        hashes = [partial(hashlib.sha256, bytes(1 << 21))] * 2
+        one, two, hash_one, hash_two = interleave(
             [
-                Contender("one", _workers(tunnel, batches[:1], turns)),
-                Contender("two", _workers(tunnel, batches, turns)),
+                Contender("one", _in_threads(works[:1])),
+                Contender("two", _in_threads(works)),
+                Contender("hash, one", _in_threads(hashes[:1])),
+                Contender("hash, two", _in_threads(hashes)),
             ],
             rounds=15,
         )
-        gain = 2 / two.ratio(one)
+        gain, most = 2 / two.ratio(one), 2 / hash_two.ratio(hash_one)
         yield Row(
             question="two threads",
             case=f"{tunnel.name} encap + decap, bursts of {rows}",
             unit="x one",
             measured=gain,
+            best=2 * one.best / two.best,
+            floor=most,
             target=">= 1.8 x one",
-            met=gain >= 1.8,
+            met=gain >= 1.8 if gain >= 1.8 or most >= 1.8 else None,
             spread=two.spread,
+            note="" if most >= 1.8 else "the machine is too busy to tell",
         )
 
 
-def _workers(tunnel: Tunnel, batches: list[Batch], turns: int) -> Callable[[], object]:
-    def work(batch: Batch) -> None:
+def _back_and_forth(tunnel: Tunnel, batch: Batch, turns: int) -> Callable[[], object]:
+    def work() -> None:
         for _ in range(turns):
             tunnel.encap_batch(batch)
             overlay.decap_batch(batch)
 
+    return work
+
+
+def _in_threads(works: Sequence[Callable[[], object]]) -> Callable[[], object]:
     def run() -> None:
-        workers = [threading.Thread(target=work, args=(batch,)) for batch in batches]
+        workers = [threading.Thread(target=work) for work in works]
         for worker in workers:
             worker.start()
         for worker in workers:

@@ -9,16 +9,18 @@ from .measure import Timing
 
 @dataclass(frozen=True)
 class Row:
-    """``measured`` and ``floor`` in ``unit``; ``ratio`` of the two, from the same rounds.
+    """``measured``, the ``best`` round of it and ``floor`` in ``unit``.
 
-    ``target`` is in words; ``met`` says whether it was, or None where there
-    is none.  ``spread``: of the measured rounds, as a part of their median.
+    ``ratio``: of measured to floor, from the same rounds.  ``target`` is in
+    words; ``met`` says whether it was, or None where there is none, or no
+    way to tell.  ``spread``: of the measured rounds, as a part of their median.
     """
 
     question: str
     case: str
     unit: str
     measured: float
+    best: float
     target: str
     met: bool | None
     floor: float | None = None
@@ -37,6 +39,7 @@ def against_floor(
         case=case,
         unit="ns/packet",
         measured=timing.median,
+        best=timing.best,
         floor=floor.median,
         ratio=ratio,
         target=f"<= {most:g} x floor",

@@ -17,7 +17,7 @@ IMIX_FRAMES = 1000
 
 
 def _sum(data: bytes) -> int:
-    words = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    words: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while words > 0xFFFF:
         words = (words & 0xFFFF) + (words >> 16)
     return words
