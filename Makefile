@@ -76,6 +76,7 @@ build/fuzz/%: csrc/fuzz/%.c $(C_SOURCES) $(C_HEADERS)
 
 bench: $(DEV) build ## the table of the README, then pytest-benchmark
 	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/pytest -q benchmarks
 
 docs: $(DEV) build ## docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html $(ARGS)
@@ -87,7 +88,7 @@ lint: $(DEV) build ## every checker, Python, Cython and C
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PATH=$(BIN):$$PATH cython-lint $(filter %.pyx %.pxd,$(PYX))
-	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES) $(C_HEADERS) $(FUZZ:%=csrc/fuzz/%.c)
+	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.[ch] csrc/*/*.[ch])
 	for cc in gcc clang; do \
 	    command -v $$cc >/dev/null || continue; \
 	    for file in $(C_SOURCES); do $$cc $(WARNINGS) -Icsrc -c -o /dev/null $$file; done; \
@@ -99,7 +100,7 @@ wheel: $(DEV) ## dist/*.tar.gz, and a wheel built from it
 	@ls -l dist
 
 clean: ## remove everything that the verbs made
-	rm -rf $(VENV) build dist docs/_build *.egg-info .benchmarks .hypothesis
+	rm -rf $(VENV) build dist benchmarks/build docs/_build *.egg-info .benchmarks .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache overlay/*.so overlay/_native.c overlay/_cffi_*.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
