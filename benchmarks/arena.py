@@ -35,6 +35,16 @@ class Arena:
         if tunnel.encap_batch(self.batch) != len(frames):
             raise RuntimeError(f"refused: {self.batch.drops()}")
         self._packets = self._saved()
+        packets = self.batch.to_list()
+        self.as_frames()
+        if floor.covers(tunnel) and (
+            self.floor.encap() != len(frames) or self.batch.to_list() != packets
+        ):
+            raise RuntimeError("the floor makes other packets than the library")
+        if floor.covers(tunnel) and (
+            self.floor.decap() != len(frames) or self.batch.to_list() != list(frames)
+        ):
+            raise RuntimeError("the floor finds other frames than the library")
         self.as_frames()
 
     def _saved(self) -> list[npt.NDArray[Any]]:

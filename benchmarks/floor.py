@@ -58,16 +58,19 @@ def module() -> Any:
     return loaded
 
 
+def covers(tunnel: Tunnel) -> bool:
+    """Whether there are encap and decap floors for this tunnel: VXLAN and NVGRE over IPv4."""
+    return tunnel.overhead in (50, 42)
+
+
 def rows(batch: Batch, tunnel: Tunnel) -> Any:
     """The floor's loops over this batch: ``encap()``, ``decap()``, ``copy(out)``, ``sum()``.
 
     The outer headers are the tunnel's own, taken from a packet that it made;
-    a tunnel other than VXLAN and NVGRE over IPv4 has only ``copy`` and ``sum``.
+    one that it does not cover has only ``copy`` and ``sum``.
     """
     names = ("offset", "key", "length", "wire", "mss", "status", "protocol", "link")
     at = {name: getattr(batch, name).ctypes.data for name in names}
     at["data"] = batch.data.ctypes.data
-    header = tunnel.encap(bytes(64))[: tunnel.overhead]
-    if tunnel.overhead not in (50, 42):
-        header = bytes(50)
+    header = tunnel.encap(bytes(64))[: tunnel.overhead] if covers(tunnel) else bytes(50)
     return module().Rows(batch, at, batch.count, header, tunnel.key & 0xFFFFFF)
