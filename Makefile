@@ -62,11 +62,13 @@ sanitize: $(DEV) ## the suite and the fuzz corpus under ASan and UBSan
 
 fuzz: $(FUZZ:%=build/fuzz/%) ## libFuzzer on the C core: FUZZ_SECONDS or FUZZ_RUNS a target
 	@for target in $(FUZZ); do \
-	    echo "fuzz: $$target"; \
-	    mkdir -p build/fuzz/corpus/$$target csrc/fuzz/corpus/$$target; \
+	    mkdir -p build/fuzz/corpus/$$target; \
 	    build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) \
-	        -print_final_stats=1 -verbosity=0 $(ARGS) \
-	        build/fuzz/corpus/$$target csrc/fuzz/corpus/$$target; \
+	        -print_final_stats=1 -artifact_prefix=build/fuzz/ $(ARGS) \
+	        build/fuzz/corpus/$$target csrc/fuzz/corpus/$$target >build/fuzz/$$target.log 2>&1 \
+	        || { tail -60 build/fuzz/$$target.log; exit 1; }; \
+	    echo "fuzz: $$target: $$(sed -nE 's/^stat::number_of_executed_units: *//p' \
+	        build/fuzz/$$target.log) inputs, all in order"; \
 	done
 
 build/fuzz/%: csrc/fuzz/%.c $(C_SOURCES) $(C_HEADERS)
