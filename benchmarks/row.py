@@ -12,8 +12,9 @@ class Row:
     """``measured``, the ``best`` round of it and ``floor`` in ``unit``.
 
     ``ratio``: of measured to floor, from the same rounds.  ``target`` is in
-    words; ``met`` says whether it was, or None where there is none, or no
-    way to tell.  ``spread``: of the measured rounds, as a part of their median.
+    words; a ratio is judged by the median of the rounds' ratios, a time by the
+    best round.  ``met`` says how, or None where there is no target or no way
+    to tell.  ``spread``: of the measured rounds, as a part of their median.
     """
 
     question: str
