@@ -13,7 +13,7 @@ from overlay import NVGRE, STT, VXLAN, Status, Tunnel
 
 _M64 = 2**64 - 1
 K0, K1 = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
-K2, K3 = 0x8CB92BA72F3D8DD7, 0xAAAAAAAAAAAAAAAB
+K2, K3 = 0x8CB92BA72F3D8DD7, 0x9FB21C651E98DF25
 
 
 def flow_hash(frame: bytes, seed: int = 0) -> int:

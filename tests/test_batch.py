@@ -472,6 +472,15 @@ def test_no_room_can_be_done_again(codec: Codec, protocol: type[Tunnel]) -> None
         assert out.origin.tolist() == [1]
 
 
+def test_rows_after_one_without_room_are_tried(codec: Codec) -> None:
+    batch, out = Batch.from_frames([UDP4, JUMBO, ARP]), Batch.packed(400, 8)
+    tunnel = plain(VXLAN, df=False)
+    assert codec.encap_into(batch, out, tunnel, sequence=5) == 2
+    assert batch.status.tolist() == [0, Status.NO_ROOM, 0]
+    assert out.origin.tolist() == [0, 2]
+    assert [wire.parse(packet).ident for packet in out.to_list()] == [5, 6]
+
+
 def test_segments_without_room_are_not_begun(codec: Codec) -> None:
     """A frame's segments are written all or not at all."""
     tunnel = plain(cases.STT)
