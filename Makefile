@@ -36,7 +36,7 @@ SANITIZED = env -C build/sanitize PYTHONPATH=$(CURDIR)/build/sanitize/lib \
 export C_INCLUDE_PATH = $(shell cat $(VENV)/compiles 2>/dev/null)
 # A build that fails is an error where one is possible at all.
 REQUIRE = OVERLAY_REQUIRE_EXTENSIONS=$$(test -e $(VENV)/compiles && echo 1 || echo 0)
-INSTALL = $(REQUIRE) $(BIN)/python -m pip install -q --no-build-isolation -e
+INSTALL = $(REQUIRE) $(BIN)/python -m pip install -qq --no-build-isolation -e
 
 .PHONY: help demo build test sanitize fuzz bench docs lint wheel clean
 
@@ -110,7 +110,7 @@ $(VENV)/bin/python:
 	@PYTHON="$(PYTHON)" .ci/venv $(VENV)
 
 $(RUN): $(VENV)/bin/python pyproject.toml setup.py
-	@$(BIN)/python -m pip install -q "setuptools>=77" "cython>=3.0.10" "cffi>=1.16"
+	@$(BIN)/python -m pip install -qq "setuptools>=77" "cython>=3.0.10" "cffi>=1.16"
 	@$(INSTALL) .
 	@touch $@
 

@@ -44,9 +44,9 @@ C_FLOORS = [
     {"wire", "status"},
     {"checksum", "hash"},
     {"inner"},
-    {"offload", "outer", "pcap"},
+    {"offload", "outer"},
     {"kernel", "decap"},
-    {"vxlan", "nvgre", "stt"},
+    {"vxlan", "nvgre", "stt", "pcap"},
     {"stt_reassembly", "stt_segment"},
     {"tunnel"},
 ]
