@@ -23,12 +23,11 @@ always_inline uint16_t checksum_fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
-/* The same for sums below 2^31, as every header's is. */
+/* The same for a sum of 32 bits: both halves are added in both halves, and the
+ * lower one's carry comes round to the upper one. */
 always_inline uint16_t checksum_fold32(uint32_t sum)
 {
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    sum = (sum & 0xFFFF) + (sum >> 16);
-    return (uint16_t)sum;
+    return (uint16_t)((sum + (sum >> 16 | sum << 16)) >> 16);
 }
 
 /* RFC 1624, equation 3: the checksum after a word changed from old to now. */

@@ -54,7 +54,8 @@ always_inline uint32_t tag_bytes(const uint8_t *frame, size_t length)
 always_inline uint64_t inner_l4_word(const uint8_t *frame, size_t length, uint32_t l4,
                                      uint8_t protocol)
 {
-    bool ports = likely(protocol == IP_TCP || protocol == IP_UDP) || protocol == IP_SCTP;
+    const uint32_t often = 1u << IP_TCP | 1u << IP_UDP;
+    bool ports = likely(protocol < 32 && (often >> protocol & 1)) || protocol == IP_SCTP;
     uint64_t word = (uint64_t)protocol << 32;
     return likely(ports && length - l4 >= 4) ? word | get32le(frame + l4) : word;
 }

@@ -78,9 +78,11 @@ always_inline void nvgre_emit(const struct ov_tunnel *t, const struct plan *p, u
 {
     uint32_t bytes = p->wire + layout.headers;
     outer_copy(packet, t->header, layout.headers);
-    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash,
-                outer_id(t, sequence), layout.v6);
-    packet[layout.l4 + 7] |= (uint8_t)(hash_flow_id(p->in.hash) & t->flow_id_mask);
+    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash, layout.v6);
+    if (unlikely(t->id_mask != 0) && !layout.v6)
+        outer_identify(t, packet + layout.l3, sequence, 0);
+    uint32_t flow_id = hash_flow_id(p->in.hash) & t->flow_id_mask;
+    packet[layout.l4 + 7] = (uint8_t)(t->header[layout.l4 + 7] | flow_id);
 }
 
 /* ---- verbs ------------------------------------------------------------------- */

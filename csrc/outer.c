@@ -62,6 +62,7 @@ int outer_init(struct ov_tunnel *t, const struct ov_config *config, uint8_t prot
     struct outer o = {.l3 = t->l3, .version = c->family};
     if (c->family == 4) {
         ip[0] = 0x45;
+        put16(ip + 4, (uint16_t)t->id_base);
         put16(ip + 6, c->df ? 0x4000 : 0);
         ip[8] = c->ttl;
         ip[9] = protocol;

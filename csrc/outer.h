@@ -174,15 +174,9 @@ always_inline void outer_copy(uint8_t *out, const uint8_t *header, uint32_t leng
     memcpy(out + length - 32, header + length - 32, 32);
 }
 
-/* The IPv4 ID of packet number sequence. */
-always_inline uint16_t outer_id(const struct ov_tunnel *t, uint64_t sequence)
-{
-    return (uint16_t)(t->id_base | ((uint32_t)sequence & t->id_mask));
-}
-
 /* Patch the IP header of a copied template; bytes counts from there on. */
 always_inline void outer_write(const struct ov_tunnel *t, uint8_t *ip, uint32_t bytes,
-                               uint8_t inner_tos, uint64_t hash, uint16_t id, bool v6)
+                               uint8_t inner_tos, uint64_t hash, bool v6)
 {
     uint32_t tos = t->tos_base | (inner_tos & t->tos_mask);
     if (v6) {
@@ -192,9 +186,18 @@ always_inline void outer_write(const struct ov_tunnel *t, uint8_t *ip, uint32_t 
     } else {
         ip[1] = (uint8_t)tos;
         put16(ip + 2, (uint16_t)bytes);
-        put16(ip + 4, id);
-        put16(ip + 10, (uint16_t)~checksum_fold32(t->ip_sum + tos + bytes + id));
+        put16(ip + 10, (uint16_t)~checksum_fold32(t->ip_sum + tos + bytes));
     }
+}
+
+/* Give a written IPv4 header the ID of packet number sequence of those that are
+ * counted, or the template's, and more for a segment that is not the first. */
+always_inline void outer_identify(const struct ov_tunnel *t, uint8_t *ip, uint64_t sequence,
+                                  uint32_t more)
+{
+    uint16_t id = (uint16_t)((t->id_base | ((uint32_t)sequence & t->id_mask)) + more);
+    put16(ip + 10, checksum_update(get16(ip + 10), get16(ip + 4), id));
+    put16(ip + 4, id);
 }
 
 /* Fill the template's Ethernet and IP headers and every derived field; the caller appends its own

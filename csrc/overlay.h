@@ -120,7 +120,7 @@ struct ov_tunnel {
     uint32_t header_length;
     uint32_t l3;         /* offset of the outer IP header */
     uint32_t l4;         /* offset of what follows it */
-    uint32_t ip_sum;     /* of the IPv4 header: TOS, length, ID, checksum zero */
+    uint32_t ip_sum;     /* of the IPv4 header: TOS, length, checksum zero */
     uint32_t pseudo_sum; /* of the addresses and the protocol */
     uint32_t port_count;
     /* What a field is made of: a fixed part, and what is kept of the packet's. */
@@ -156,7 +156,7 @@ struct ov_policy {
 struct ov_batch {
     uint8_t *data;
     uint64_t size;     /* bytes of data */
-    uint64_t capacity; /* rows that the columns hold */
+    uint64_t capacity; /* rows that the columns hold; unused ones have zero in mss, status, link */
     uint64_t count;    /* rows in use */
     uint64_t used;     /* bytes of data in use, in the 1:N functions' output */
     uint64_t gap;      /* bytes that they leave before each packet */
@@ -296,6 +296,9 @@ size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t 
  * end of the data, of the rows, or at a record that does not fit; returns the
  * position of the first record not taken.  swapped: of the other byte order. */
 uint64_t ov_pcap_scan(struct ov_batch *batch, uint64_t at, int swapped, uint64_t *stamps);
+/* Copy the rows of in whose status is OV_OK to out, each after its gap, from
+ * the start of out; stops where out is full.  Returns the rows copied. */
+size_t ov_pcap_pack(const struct ov_batch *in, struct ov_batch *out);
 /* Write a record header (native order) into the 16 bytes before each row of
  * out; row i takes stamps[origin[i]] of the count that there are. */
 void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps, size_t count);

@@ -2,7 +2,7 @@
  *
  * Guarantee: whatever the lengths say, no row lies outside the data.
  */
-#include "inner.h"
+#include "kernel.h"
 #include "overlay.h"
 
 enum { RECORD_LENGTH = 16 };
@@ -36,6 +36,22 @@ uint64_t ov_pcap_scan(struct ov_batch *batch, uint64_t at, int swapped, uint64_t
         at += RECORD_LENGTH + (uint64_t)length;
     }
     return at;
+}
+
+size_t ov_pcap_pack(const struct ov_batch *in, struct ov_batch *out)
+{
+    out->count = out->used = 0;
+    for (uint64_t i = 0; i < in->count; i++) {
+        uint64_t offset = in->offset[i];
+        uint32_t length = in->length[i], wire = in->wire[i];
+        if (in->status[i] != OV_OK || !kernel_row_good(in, in->base[i], offset, length, wire))
+            continue;
+        uint8_t *to = kernel_append(out, length, wire, (uint32_t)i, in->key[i], in->protocol[i]);
+        if (to == NULL)
+            break;
+        kernel_move(to, in->data + offset, length);
+    }
+    return out->count;
 }
 
 void ov_pcap_stamp(struct ov_batch *out, const uint64_t *stamps, size_t count)

@@ -118,15 +118,14 @@ always_inline void stt_write(const struct stt_assist *a, const struct plan *p, u
  * payload_sum.  The sum of what is written is computed, not read back. */
 always_inline void stt_segment_write(const struct ov_tunnel *t, const struct plan *p,
                                      uint8_t *packet, uint32_t offset, uint32_t payload,
-                                     uint32_t payload_sum, uint32_t frame_id, uint16_t id,
-                                     struct layout layout)
+                                     uint32_t payload_sum, uint32_t frame_id, struct layout layout)
 {
     uint32_t whole = p->wire + STT_LENGTH, length = TCP_LENGTH + payload;
     uint32_t port = hash_port(p->in.hash, t->config.port_low, t->port_count);
     uint32_t flags = STT_ACK | (offset + payload == whole ? STT_PSH : 0u);
     uint8_t *tcp = packet + layout.l4;
     outer_copy(packet, t->header, layout.l4 + TCP_LENGTH);
-    outer_write(t, packet + layout.l3, layout.l4 - layout.l3 + length, p->in.tos, p->in.hash, id,
+    outer_write(t, packet + layout.l3, layout.l4 - layout.l3 + length, p->in.tos, p->in.hash,
                 layout.v6);
     put16(tcp, (uint16_t)port);
     put32(tcp + 4, whole << 16 | offset);
@@ -159,7 +158,9 @@ always_inline void stt_emit(const struct ov_tunnel *t, const struct plan *p, uin
     memcpy(header, t->header + layout.headers - STT_LENGTH, STT_LENGTH);
     stt_write(&a, p, header);
     stt_segment_write(t, p, packet, 0, p->wire + STT_LENGTH, sum, stt_frame_id(t, sequence),
-                      outer_id(t, sequence), layout);
+                      layout);
+    if (unlikely(t->id_mask != 0) && !layout.v6)
+        outer_identify(t, packet + layout.l3, sequence, 0);
 }
 
 /* ---- verbs ------------------------------------------------------------------- */

@@ -233,17 +233,28 @@ static uint64_t bits(uint32_t w, uint32_t from, uint32_t to)
     return mask;
 }
 
-/* How many of the bytes from..to of a page have arrived; marks them if mark. */
-static uint32_t count(uint64_t *arrived, uint32_t from, uint32_t to, bool mark)
+/* How many of the bytes from..to of a page have arrived; most often none. */
+static uint32_t count(const uint64_t *arrived, uint32_t from, uint32_t to)
 {
-    uint32_t n = 0;
-    for (uint32_t w = from / 64; w <= (to - 1) / 64; w++) {
-        uint64_t mask = bits(w, from, to);
-        n += (uint32_t)__builtin_popcountll(arrived[w] & mask);
-        if (mark)
-            arrived[w] |= mask;
-    }
+    uint32_t first = from / 64, last = (to - 1) / 64, n = 0;
+    uint64_t any =
+        (arrived[first] & bits(first, from, to)) | (arrived[last] & bits(last, from, to));
+    for (uint32_t w = first + 1; w < last; w++)
+        any |= arrived[w];
+    if (likely(any == 0))
+        return 0;
+    for (uint32_t w = first; w <= last; w++)
+        n += (uint32_t)__builtin_popcountll(arrived[w] & bits(w, from, to));
     return n;
+}
+
+static void mark(uint64_t *arrived, uint32_t from, uint32_t to)
+{
+    uint32_t first = from / 64, last = (to - 1) / 64;
+    arrived[first] |= bits(first, from, to);
+    arrived[last] |= bits(last, from, to);
+    for (uint32_t w = first + 1; w < last; w++)
+        arrived[w] = ~(uint64_t)0;
 }
 
 /* How many of the segment's bytes are there already. */
@@ -255,7 +266,7 @@ static uint32_t overlap(const struct ov_reassembler *r, const struct frame *f,
         uint32_t page = f->pages[at / PAGE];
         to = min32((at / PAGE + 1) * PAGE, end);
         if (page != NOBODY)
-            n += count(r->arrived[page], at % PAGE, (to - 1) % PAGE + 1, false);
+            n += count(r->arrived[page], at % PAGE, (to - 1) % PAGE + 1);
     }
     return n;
 }
@@ -272,11 +283,11 @@ static void store(struct ov_reassembler *r, struct frame *f, const struct stt_se
                 evict(r, f);
             *page = r->free_page;
             r->free_page = (uint32_t)r->arrived[*page][0];
-            memset(r->arrived[*page], 0, PAGE / 8);
+            memset(r->arrived[*page], 0, opaque(PAGE / 8));
             r->stats.memory += PAGE;
         }
-        count(r->arrived[*page], at % PAGE, (to - 1) % PAGE + 1, true);
-        memcpy(r->pages[*page] + at % PAGE, payload + (at - s->frame_offset), to - at);
+        mark(r->arrived[*page], at % PAGE, (to - 1) % PAGE + 1);
+        memcpy(r->pages[*page] + at % PAGE, payload + (at - s->frame_offset), opaque(to - at));
     }
     f->arrived += s->length;
 }
@@ -285,7 +296,7 @@ static void gather(const struct ov_reassembler *r, const struct frame *f, uint8_
 {
     uint32_t length = f->key.frame_length;
     for (uint32_t at = 0; at < length; at += PAGE)
-        memcpy(to + at, r->pages[f->pages[at / PAGE]], min32(PAGE, length - at));
+        memcpy(to + at, r->pages[f->pages[at / PAGE]], opaque(min32(PAGE, length - at)));
 }
 
 /* ---- push -------------------------------------------------------------------- */

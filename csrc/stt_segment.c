@@ -62,10 +62,11 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
             kernel_append(out, headers + n, headers + n, origin, t->config.key, OV_STT);
         if (packet == NULL)
             return 0;
-        uint16_t id = (uint16_t)(outer_id(t, sequence) + segments);
         stream_copy(&s, offset, n, packet + headers);
         stt_segment_write(t, p, packet, offset, n, checksum_sum(packet + headers, n),
-                          stt_frame_id(t, sequence), id, layout);
+                          stt_frame_id(t, sequence), layout);
+        if (!layout.v6)
+            outer_identify(t, packet + layout.l3, sequence, (uint32_t)segments);
     }
     return segments;
 }

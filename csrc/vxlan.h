@@ -69,8 +69,9 @@ always_inline void vxlan_emit(const struct ov_tunnel *t, const struct plan *p, u
     uint32_t bytes = p->wire + layout.headers; /* of the whole packet */
     uint8_t *udp = packet + layout.l4;
     outer_copy(packet, t->header, layout.headers);
-    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash,
-                outer_id(t, sequence), layout.v6);
+    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash, layout.v6);
+    if (unlikely(t->id_mask != 0) && !layout.v6)
+        outer_identify(t, packet + layout.l3, sequence, 0);
     uint32_t port = hash_port(p->in.hash, t->config.port_low, t->port_count);
     uint32_t length = bytes - layout.l4;
     put16(udp, (uint16_t)port);

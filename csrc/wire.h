@@ -42,6 +42,14 @@ always_inline uint64_t get64(const uint8_t *p)
     return WIRE_SWAP ? __builtin_bswap64(v) : v;
 }
 
+/* The same number, its bound forgotten: compilers copy lengths that they know to
+ * be small by string instructions, which are slow. */
+always_inline size_t opaque(size_t n)
+{
+    __asm__("" : "+r"(n));
+    return n;
+}
+
 /* Whether any of these bits is set in the 16-bit field at p. */
 always_inline bool test16(const uint8_t *p, uint16_t mask)
 {

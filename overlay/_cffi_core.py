@@ -11,13 +11,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from . import _cffi_lib
 from .batch import Batch
 from .codec import Buffer, Codec, Decapsulated, ReassemblyStats, byte_view, raise_for_encap
 from .errors import ConfigError, DecapError
-from .record import CONFIG
 from .record import Policy as PolicyRecord
 from .tunnel import PROTOCOLS, integer
 
@@ -141,11 +138,12 @@ def decap_many(
     return results
 
 
-def describe(header: bytes, protocol: int, link: int) -> Any:
+def describe(header: bytes, protocol: int, link: int) -> bytes | None:
     data, size = _view(header, "header")
-    record = np.zeros(1, CONFIG)
-    config = ffi.from_buffer("struct ov_config *", record)
-    return record if lib.ov_describe(data, size, link, protocol, config) == 0 else None
+    config = ffi.new("struct ov_config *")
+    if lib.ov_describe(data, size, link, protocol, config) != 0:
+        return None
+    return bytes(ffi.buffer(config))
 
 
 def segments(frame: Buffer, mss: int) -> list[bytes]:
@@ -174,6 +172,12 @@ def decap_batch(batch: Batch, policy: Policy) -> int:
 def pcap_scan(batch: Batch, at: int, swapped: bool, stamps: Any) -> int:
     to = ffi.cast("uint64_t *", ffi.from_buffer(stamps))
     return int(lib.ov_pcap_scan(_batch(batch), at, swapped, to))
+
+
+def pcap_pack(batch: Batch, out: Batch) -> int:
+    rows, to = _batch(batch), _batch(out, "out")
+    _distinct(rows, to)
+    return int(lib.ov_pcap_pack(rows, to))
 
 
 def pcap_stamp(batch: Batch, stamps: Any) -> None:

@@ -88,4 +88,5 @@ cdef extern from "overlay.h" nogil:
                           uint8_t *out)
 
     uint64_t ov_pcap_scan(ov_batch *batch, uint64_t at, int swapped, uint64_t *stamps)
+    size_t ov_pcap_pack(const ov_batch *batch, ov_batch *out)
     void ov_pcap_stamp(ov_batch *out, const uint64_t *stamps, size_t count)

@@ -13,18 +13,14 @@ from cpython.bytes cimport (
 from cpython.list cimport PyList_GET_SIZE, PyList_New
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy
 
 import random
-
-import numpy as np
 
 from .batch import Batch
 from .codec import Decapsulated, ReassemblyStats, byte_view, raise_for_encap
 from .errors import ConfigError, DecapError
-from .record import CONFIG
 from .tunnel import PROTOCOLS, integer
 
 cdef extern from "Python.h":
@@ -251,11 +247,10 @@ def decap_many(codec, Policy policy not None, packets):
 
 def describe(header, uint32_t protocol, int link):
     cdef View view = View(header, "header")
-    record = np.zeros(1, CONFIG)
-    cdef View out = View(record, "record", True)
-    if ov_describe(view.data, view.size, link, protocol, <ov_config *>out.data) != 0:
+    cdef ov_config config
+    if ov_describe(view.data, view.size, link, protocol, &config) != 0:
         return None
-    return record
+    return PyBytes_FromStringAndSize(<const char *>&config, sizeof(ov_config))
 
 
 def segments(frame, uint32_t mss):
@@ -307,6 +302,16 @@ def pcap_scan(batch, uint64_t at, bint swapped, stamps):
     with nogil:
         end = ov_pcap_scan(rows, at, swapped, <uint64_t *>to.data)
     return end
+
+
+def pcap_pack(batch, out):
+    cdef ov_batch *rows = batch_of(batch)
+    cdef ov_batch *to = batch_of(out, "out")
+    cdef size_t done
+    distinct(rows, to)
+    with nogil:
+        done = ov_pcap_pack(rows, to)
+    return done
 
 
 def pcap_stamp(batch, stamps):

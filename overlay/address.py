@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from .errors import ConfigError
 
@@ -41,15 +42,22 @@ def ip_address(field: str, value: object) -> str:
     Raises :class:`ConfigError` naming ``field``.
     """
     if isinstance(value, (str, bytes, ipaddress.IPv4Address, ipaddress.IPv6Address)):
-        try:
-            address = ipaddress.ip_address(value)
-        except ValueError:
-            address = None
+        address = _parse(value)
         if address is not None and getattr(address, "scope_id", None) is None:
             return str(address)
     raise ConfigError(field, value, "an IPv4 or IPv6 address")
 
 
+@lru_cache(maxsize=4096)
+def _parse(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    # The few addresses of an underlay come again and again.
+    try:
+        return ipaddress.ip_address(value)  # type: ignore[arg-type]
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=4096)
 def is_multicast(canonical: str) -> bool:
     """Whether the address is an IPv4 or IPv6 group."""
     return ipaddress.ip_address(canonical).is_multicast

@@ -49,6 +49,7 @@ class CompiledCodec(Codec):
         self._policies: dict[str, Any] = {}
         self._decap_batch = core.decap_batch
         self.pcap_scan = core.pcap_scan
+        self.pcap_pack = core.pcap_pack
         self.pcap_stamp = core.pcap_stamp
 
         class SttReassembler(CompiledReassembler):
@@ -225,9 +226,7 @@ class CompiledReassembler(Reassembler):
 
     def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
         with self._lock:
-            frames: int = self._core.push_batch(
-                self._policy, batch, out, nanoseconds(now)
-            )
+            frames: int = self._core.push_batch(self._policy, batch, out, nanoseconds(now))
         return frames
 
     def expire(self, now: float) -> int:

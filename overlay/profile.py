@@ -9,7 +9,7 @@ and gateways leave behind, and never alters the inner frame for ECN's sake.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -90,6 +90,9 @@ class Profile:
                 raise ConfigError("keys", self.keys, "a collection of integers") from None
             put(self, "keys", frozenset(integer("keys", k, 0, 2**64 - 1) for k in keys))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, ({f.name: getattr(self, f.name) for f in fields(self)},)
+
     @staticmethod
     def of(profile: str | Profile, **options: Any) -> Profile:
         """The profile of this name with these fields changed, made once.
@@ -112,6 +115,10 @@ class Profile:
             return _named(profile, tuple(sorted((k, type(v), v) for k, v in options.items())))
         except TypeError:  # an unhashable value: let the validation name it
             return Profile(base=profile, **options)  # type: ignore[arg-type]
+
+
+def _rebuild(values: dict[str, Any]) -> Profile:
+    return Profile(**values)
 
 
 @lru_cache(maxsize=256)

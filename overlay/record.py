@@ -1,78 +1,60 @@
 """Tunnels and profiles as the C core's structs, both ways.
 
 What lives here: the layout of ``struct ov_config`` and ``struct ov_policy``
-(``csrc/overlay.h``) as numpy records, checked against C by a test.  The
-compiled backends share it; the reference never sees it.
+(``csrc/overlay.h``), which a test checks against C.  The compiled backends
+share it; the reference never sees it.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import struct
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from .address import mac_bytes
 from .profile import Profile
 from .tunnel import ENTROPY_PORTS, NVGRE, PROTOCOLS, STT, VXLAN, Tunnel
 
-__all__ = ["CONFIG", "POLICY", "Policy", "tunnel_of", "tunnel_record"]
+__all__ = ["CONFIG", "POLICY", "Layout", "Policy", "tunnel_of", "tunnel_record"]
 
-Record = npt.NDArray[Any]
 
-CONFIG = np.dtype(
-    [
-        ("key", np.uint64),
-        ("seed", np.uint64),
-        ("local", np.uint8, 16),
-        ("remote", np.uint8, 16),
-        ("local_mac", np.uint8, 6),
-        ("remote_mac", np.uint8, 6),
-        ("outer_tci", np.int32),
-        ("ip_id", np.int32),
-        ("flow_label", np.int32),
-        ("dscp", np.int32),
-        ("gbp", np.int32),
-        ("flow_id", np.int32),
-        ("frame_id", np.int64),
-        ("port_low", np.uint16),
-        ("port_high", np.uint16),
-        ("port", np.uint16),
-        ("mss", np.uint16),
-        ("protocol", np.uint8),
-        ("family", np.uint8),
-        ("ttl", np.uint8),
-        ("df", np.uint8),
-        ("ecn_copy", np.uint8),
-        ("inner_vlan", np.uint8),
-        ("checksum", np.uint8),
-        ("gbp_flags", np.uint8),
-        ("inner_checksum", np.uint8),
-        ("zero", np.uint8, 7),
-    ],
-    align=True,
+class Layout:
+    """A C struct: its fields in order, packed with the compiler's own alignment."""
+
+    def __init__(self, fields: str) -> None:
+        pairs = [field.split(":") for field in fields.split()]
+        self.names = tuple(name for name, _ in pairs)
+        self._struct = struct.Struct("@" + "".join(code for _, code in pairs))
+        self._zeros = tuple(b"" if code.endswith("s") else 0 for _, code in pairs)
+        self.size = self._struct.size
+
+    def pack(self, **values: Any) -> bytes:
+        """The struct with these values, the others zero."""
+        return self._struct.pack(*map(values.get, self.names, self._zeros))
+
+    def unpack(self, data: bytes) -> dict[str, Any]:
+        """The values by name."""
+        return dict(zip(self.names, self._struct.unpack(data), strict=True))
+
+
+CONFIG = Layout(
+    """
+    key:Q seed:Q local:16s remote:16s local_mac:6s remote_mac:6s
+    outer_tci:i ip_id:i flow_label:i dscp:i gbp:i flow_id:i frame_id:q
+    port_low:H port_high:H port:H mss:H
+    protocol:B family:B ttl:B df:B ecn_copy:B inner_vlan:B checksum:B gbp_flags:B
+    inner_checksum:B zero:7s
+    """
 )
 
-POLICY = np.dtype(
-    [
-        ("keys", np.uint64),
-        ("key_count", np.uint64),
-        ("pairs", np.uint64),
-        ("pair_count", np.uint64),
-        ("protocols", np.uint32),
-        ("vxlan_port", np.uint16),
-        ("base", np.uint8),
-        ("gbp", np.uint8),
-        ("inner_vlan", np.uint8),
-        ("ecn", np.uint8),
-        ("uniform", np.uint8),
-        ("verify", np.uint8),
-        ("zero6", np.uint8),
-        ("drop_reserved_vsid", np.uint8),
-        ("zero", np.uint8, 2),
-    ],
-    align=True,
+POLICY = Layout(
+    """
+    keys:Q key_count:Q pairs:Q pair_count:Q protocols:I vxlan_port:H
+    base:B gbp:B inner_vlan:B ecn:B uniform:B verify:B zero6:B drop_reserved_vsid:B zero:2s
+    """
 )
 
 _INNER_VLAN = ("keep", "strip", "reject")
@@ -89,14 +71,13 @@ def _or(value: int | None) -> int:
     return -1 if value is None else value
 
 
-def _address(text: str) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(ipaddress.ip_address(text).packed.ljust(16, b"\0"), np.uint8)
+@lru_cache(maxsize=4096)
+def _address(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
 
 
-def tunnel_record(tunnel: Tunnel) -> Record:
-    """``struct ov_config`` of a tunnel: shape (1,), dtype :data:`CONFIG`."""
-    record = np.zeros(1, CONFIG)
-    r = record[0]
+def tunnel_record(tunnel: Tunnel) -> bytes:
+    """``struct ov_config`` of a tunnel."""
     port = tunnel.source_port
     low, high = ENTROPY_PORTS if port is None else (port, port) if isinstance(port, int) else port
     tci = tunnel.outer_pcp << 13 | tunnel.outer_dei << 12 | (tunnel.outer_vlan or 0)
@@ -105,8 +86,8 @@ def tunnel_record(tunnel: Tunnel) -> Record:
         "seed": tunnel.seed,
         "local": _address(tunnel.local),
         "remote": _address(tunnel.remote),
-        "local_mac": np.frombuffer(mac_bytes(tunnel.local_mac), np.uint8),
-        "remote_mac": np.frombuffer(mac_bytes(tunnel.remote_mac), np.uint8),
+        "local_mac": mac_bytes(tunnel.local_mac),
+        "remote_mac": mac_bytes(tunnel.remote_mac),
         "outer_tci": -1 if tunnel.outer_vlan is None else tci,
         "ip_id": _or(tunnel.ip_id),
         "flow_label": _or(tunnel.flow_label),
@@ -132,27 +113,25 @@ def tunnel_record(tunnel: Tunnel) -> Record:
     elif isinstance(tunnel, STT):
         mode = _INNER_CHECKSUM.index(tunnel.inner_checksum)
         values |= {"inner_checksum": mode, "mss": tunnel.mss, "frame_id": _or(tunnel.frame_id)}
-    for name, value in values.items():
-        r[name] = value
-    return record
+    return CONFIG.pack(**values)
 
 
-def tunnel_of(record: Record) -> Tunnel:
+def tunnel_of(record: bytes) -> Tunnel:
     """The tunnel that a ``struct ov_config`` describes."""
-    r = record[0]
+    r = CONFIG.unpack(record)
     size = 4 if r["family"] == 4 else 16
-    tci = int(r["outer_tci"])
+    tci = r["outer_tci"]
 
     def maybe(name: str) -> int | None:
         return None if r[name] < 0 else int(r[name])
 
     values: dict[str, Any] = {
-        "local": r["local"][:size].tobytes(),
-        "remote": r["remote"][:size].tobytes(),
-        "local_mac": r["local_mac"].tobytes(),
-        "remote_mac": r["remote_mac"].tobytes(),
-        "ttl": int(r["ttl"]),
-        "dscp": int(r["dscp"]),
+        "local": r["local"][:size],
+        "remote": r["remote"][:size],
+        "local_mac": r["local_mac"],
+        "remote_mac": r["remote_mac"],
+        "ttl": r["ttl"],
+        "dscp": r["dscp"],
         "ecn": "rfc6040" if r["ecn_copy"] else "zero",
         "df": bool(r["df"]),
         "ip_id": maybe("ip_id"),
@@ -165,13 +144,13 @@ def tunnel_of(record: Record) -> Tunnel:
             "outer_pcp": tci >> 13,
         }
     kind = next(cls for cls in PROTOCOLS.values() if cls.number == r["protocol"])
-    key = int(r["key"])
+    key = r["key"]
     if kind is VXLAN:
-        flags = int(r["gbp_flags"])
+        flags = r["gbp_flags"]
         return VXLAN(
             vni=key,
-            port=int(r["port"]),
-            source_port=int(r["port_low"]),
+            port=r["port"],
+            source_port=r["port_low"],
             checksum=bool(r["checksum"]),
             gbp=maybe("gbp"),
             gbp_dont_learn=bool(flags & _DONT_LEARN),
@@ -183,9 +162,9 @@ def tunnel_of(record: Record) -> Tunnel:
         return NVGRE(vsid=key, flow_id=maybe("flow_id"), allow_reserved_vsid=reserved, **values)
     return STT(
         context_id=key,
-        source_port=int(r["port_low"]),
-        inner_checksum=_INNER_CHECKSUM[int(r["inner_checksum"])],
-        mss=int(r["mss"]),
+        source_port=r["port_low"],
+        inner_checksum=_INNER_CHECKSUM[r["inner_checksum"]],
+        mss=r["mss"],
         frame_id=maybe("frame_id"),
         **values,
     )
@@ -200,27 +179,22 @@ class Policy:
         self._keys = np.array(sorted(profile.keys or ()), np.uint64)
         zero6 = profile.zero_checksum6
         pairs = () if isinstance(zero6, bool) else zero6
-        self._pairs = np.concatenate(
-            [_address(a) for pair in pairs for a in pair] or [np.zeros(0, np.uint8)]
-        )
-        #: Shape (1,), dtype :data:`POLICY`.
-        self.record: Record = np.zeros(1, POLICY)
-        values = {
+        addresses = b"".join(_address(a) for pair in pairs for a in pair)
+        self._pairs = np.frombuffer(addresses, np.uint8)
+        self.record = POLICY.pack(
             # An empty set of keys knows no key; None knows them all.
-            "keys": 0 if profile.keys is None else self._keys.ctypes.data,
-            "key_count": self._keys.size,
-            "pairs": self._pairs.ctypes.data,
-            "pair_count": len(pairs),
-            "protocols": sum(1 << PROTOCOLS[name].number for name in profile.protocols),
-            "vxlan_port": profile.vxlan_port,
-            "base": _BASES.index(profile.base),
-            "gbp": profile.gbp,
-            "inner_vlan": _INNER_VLAN.index(profile.inner_vlan),
-            "ecn": profile.ecn == "rfc6040",
-            "uniform": profile.dscp == "uniform",
-            "verify": profile.verify_checksums,
-            "zero6": int(zero6) if isinstance(zero6, bool) else 2,
-            "drop_reserved_vsid": profile.reserved_vsid == "drop",
-        }
-        for name, value in values.items():
-            self.record[0][name] = value
+            keys=0 if profile.keys is None else self._keys.ctypes.data,
+            key_count=self._keys.size,
+            pairs=self._pairs.ctypes.data,
+            pair_count=len(pairs),
+            protocols=sum(1 << PROTOCOLS[name].number for name in profile.protocols),
+            vxlan_port=profile.vxlan_port,
+            base=_BASES.index(profile.base),
+            gbp=profile.gbp,
+            inner_vlan=_INNER_VLAN.index(profile.inner_vlan),
+            ecn=profile.ecn == "rfc6040",
+            uniform=profile.dscp == "uniform",
+            verify=profile.verify_checksums,
+            zero6=int(zero6) if isinstance(zero6, bool) else 2,
+            drop_reserved_vsid=profile.reserved_vsid == "drop",
+        )

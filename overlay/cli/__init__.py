@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -19,7 +20,7 @@ __all__ = ["cli", "main"]
 
 #: Exit statuses.
 DONE, REFUSED, FAILED = 0, 1, 2
-INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells say of SIGINT and SIGPIPE
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # what shells say of the signals
 
 # The subcommands, in the order of the help; each is a module's ``command``.
 _COMMANDS = ("demo", "encap", "decap", "show", "mtu", "check", "bench", "completion")
@@ -103,4 +104,6 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the ``overlay`` command."""
+    # An exit unwinds, so that no file is left half written.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     cli(prog_name="overlay")

@@ -57,7 +57,8 @@ def _scan(batch: Batch, at: int, swapped: bool, stamps: Stamps) -> int:
         found.append((at + HEADER, length, wire, seconds, fraction))
         at += HEADER + length
     columns = np.array(found, np.uint64).reshape(-1, 5).T
-    batch._rows(columns[0], columns[0], columns[1], columns[2])
+    wire = np.maximum(columns[1], columns[2])  # a frame is at least as long as what is here
+    batch._rows(columns[0], columns[0], columns[1], wire)
     stamps[: len(found)] = columns[3] << np.uint64(32) | columns[4]
     return at
 
