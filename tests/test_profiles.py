@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
@@ -198,6 +199,15 @@ def test_profiles_are_values(profile: Profile) -> None:
     assert pickle.loads(pickle.dumps(profile)) == profile
     assert eval(repr(profile), {"Profile": Profile}) == profile
     assert hash(profile) == hash(Profile(**{f: getattr(profile, f) for f in FIELDS}))
+
+
+def test_a_used_profile_is_as_good_as_new(codec: Codec) -> None:
+    """What a codec keeps with a profile is never seen."""
+    profile = Profile(gbp=True)
+    codec.decap(cases.VXLAN4, profile)
+    for other in (pickle.loads(pickle.dumps(profile)), copy.copy(profile), copy.deepcopy(profile)):
+        assert other == profile == Profile(gbp=True)
+        assert codec.decap(cases.VXLAN4, other).frame == cases.ICMP4
 
 
 FIELDS = list(Profile.__dataclass_fields__)
