@@ -112,9 +112,8 @@ def _decapsulated(codec: Codec, d: Any, packet: Any, header: bytes, link: int) -
     out = bytearray(lib.ov_decap_length(d))
     lib.ov_decap_write(d, packet, ffi.from_buffer("uint8_t[]", out))
     wire = d.wire + d.insert - d.remove
-    return Decapsulated(
-        codec, bytes(out), d.key, _names[d.protocol], header, link, int(d.mss), wire
-    )
+    name = _names[d.protocol]
+    return Decapsulated(bytes(out), d.key, name, header, link, int(d.mss), wire, codec)
 
 
 def decap(codec: Codec, policy: Policy, packet: Buffer, link: int, wire: int) -> Decapsulated:

@@ -41,6 +41,8 @@ cdef list names = [""] * (1 + max(kind.number for kind in PROTOCOLS.values()))
 for _kind in PROTOCOLS.values():
     names[_kind.number] = _kind.name
 
+cdef object new = tuple.__new__
+
 # Numbers for frame IDs and IP IDs; guarded by the GIL.
 cdef uint64_t counter = random.getrandbits(32)
 
@@ -211,8 +213,8 @@ cdef object decapsulated(codec, const ov_frame *d, const uint8_t *packet, object
     cdef size_t length = ov_decap_length(d)
     frame = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
     ov_decap_write(d, packet, <uint8_t *>PyBytes_AS_STRING(frame))
-    return Decapsulated(codec, frame, d.key, names[d.protocol], header, link, d.mss,
-                        d.wire + d.insert - d.remove)
+    return new(Decapsulated, (frame, d.key, names[d.protocol], header, link, d.mss,
+                              d.wire + d.insert - d.remove, codec))
 
 
 cdef object decap_view(codec, Policy policy, const uint8_t *data, size_t size, size_t wire,
@@ -226,21 +228,30 @@ cdef object decap_view(codec, Policy policy, const uint8_t *data, size_t size, s
     return decapsulated(codec, &d, data, header, link)
 
 
+cdef inline object decap_any(codec, Policy policy, packet, int link, int64_t wire):
+    """The same of any buffer; a wire length below 0 is the packet's own."""
+    cdef View view
+    cdef size_t size
+    if PyBytes_CheckExact(packet):
+        size = <size_t>PyBytes_GET_SIZE(packet)
+        return decap_view(codec, policy, <const uint8_t *>PyBytes_AS_STRING(packet), size,
+                          size if wire < 0 else <size_t>wire, link)
+    view = View(packet, "packet")
+    return decap_view(codec, policy, view.data, view.size,
+                      view.size if wire < 0 else <size_t>wire, link)
+
+
 def decap(codec, Policy policy not None, packet, int link, int64_t wire):
-    cdef View view = View(packet, "packet")
-    result = decap_view(codec, policy, view.data, view.size,
-                        view.size if wire < 0 else <size_t>wire, link)
+    result = decap_any(codec, policy, packet, link, wire)
     if type(result) is int:
         raise DecapError(result)
     return result
 
 
 def decap_many(codec, Policy policy not None, packets):
-    cdef View view
     cdef list results = []
     for packet in packets:
-        view = View(packet, "packet")
-        result = decap_view(codec, policy, view.data, view.size, view.size, 0)
+        result = decap_any(codec, policy, packet, 0, -1)
         results.append(DecapError(result) if type(result) is int else result)
     return results
 

@@ -28,7 +28,7 @@ settings.register_profile(
     "dev", max_examples=100, deadline=None, suppress_health_check=_CALM, print_blob=True
 )
 settings.register_profile(
-    "ci", max_examples=1000, deadline=None, suppress_health_check=_CALM, derandomize=True
+    "ci", max_examples=250, deadline=None, suppress_health_check=_CALM, derandomize=True
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if CI else "dev"))
 

@@ -134,7 +134,9 @@ def check_roundtrip(codec: Codec, tunnel: Tunnel, frame: bytes, sequence: int = 
     assert result.mss == (getattr(tunnel, "mss", 0) if result.mss else 0)
     assert result.wire_length == len(result.frame)
     check_describes(tunnel, result)
-    if wire.parse(packet).tos & 3 == wire.inner(result.frame).tos & 3:
+    # No STT tunnel leaves a tag in the frame: it would move this one to its header.
+    tag_stays = isinstance(tunnel, STT) and packet[tunnel.overhead + 12 :][:2] == b"\x81\0"
+    if wire.parse(packet).tos & 3 == wire.inner(result.frame).tos & 3 and not tag_stays:
         assert codec.encap(result.tunnel, result.frame) == packet
 
 

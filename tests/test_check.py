@@ -46,7 +46,7 @@ class Altered:
     def decap(self, *args: Any, **options: Any) -> Decapsulated:
         d = self._real.decap(*args, **options)
         frame = self._alter(d.frame)
-        return Decapsulated(self._real, frame, d.key, d.protocol, d.header, d.link, d.mss)
+        return d._replace(frame=frame)
 
 
 class Refusing:

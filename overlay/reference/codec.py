@@ -74,7 +74,7 @@ class ReferenceCodec(Codec):
             wire = integer("wire_length", wire_length, len(data), 2**32 - 1)
         done = decap(data, wire, integer("link", link, 0, 255), chosen)
         return Decapsulated(
-            self, done.frame, done.key, done.protocol, done.header, done.link, done.mss, done.wire
+            done.frame, done.key, done.protocol, done.header, done.link, done.mss, done.wire, self
         )
 
     def describe(self, header: bytes, protocol: str, *, link: int = 0) -> Tunnel:

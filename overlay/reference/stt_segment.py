@@ -188,8 +188,8 @@ class SttReassembler(Reassembler):
         if whole is None:
             return None
         return Decapsulated(
-            self.codec, whole.frame, whole.key, whole.protocol, whole.header, whole.link,
-            whole.mss, whole.wire,
+            whole.frame, whole.key, whole.protocol, whole.header, whole.link,
+            whole.mss, whole.wire, self.codec,
         )  # fmt: skip
 
     def push_batch(self, batch: Batch, out: Batch, now: float) -> int:
