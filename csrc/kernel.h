@@ -213,9 +213,9 @@ always_inline void kernel_place(const struct plan *p, const uint8_t *frame, uint
 }
 
 /* Append a row for a packet of length bytes to an output batch: where it goes,
- * or NULL when it does not fit. */
+ * or NULL when it does not fit.  Its key and protocol are kernel_label's. */
 always_inline uint8_t *kernel_append(struct ov_batch *out, uint32_t length, uint32_t wire,
-                                     uint32_t origin, uint64_t key, uint8_t protocol)
+                                     uint32_t origin)
 {
     uint64_t row = out->count, at = out->used + out->gap;
     if (unlikely(row >= out->capacity || at > out->size || length > out->size - at))
@@ -224,17 +224,24 @@ always_inline uint8_t *kernel_append(struct ov_batch *out, uint32_t length, uint
     out->length[row] = length;
     out->wire[row] = wire;
     out->origin[row] = origin;
-    out->key[row] = key;
-    out->protocol[row] = protocol;
     out->count = row + 1;
     out->used = at + length;
     return out->data + at;
 }
 
+/* Say of the rows from first on whose they are. */
+always_inline void kernel_label(struct ov_batch *out, uint64_t first, uint64_t key,
+                                uint8_t protocol)
+{
+    for (uint64_t row = first; row < out->count; row++)
+        out->key[row] = key;
+    memset(out->protocol + first, protocol, out->count - first);
+}
+
 /* Encap one row of in to a new row of out. */
 always_inline int kernel_copy_row(const struct ov_tunnel *t, const struct ov_batch *in, size_t i,
                                   struct ov_batch *out, struct limits limits, struct layout layout,
-                                  uint64_t sequence, emit_fn *emit, uint8_t protocol)
+                                  uint64_t sequence, emit_fn *emit)
 {
     struct plan p;
     uint64_t offset = in->offset[i];
@@ -245,8 +252,8 @@ always_inline int kernel_copy_row(const struct ov_tunnel *t, const struct ov_bat
     int status = kernel_plan(t, frame, length, wire, limits, layout, &p);
     if (unlikely(status != OV_OK))
         return status;
-    uint8_t *packet = kernel_append(out, p.length + layout.headers, p.wire + layout.headers,
-                                    (uint32_t)i, t->config.key, protocol);
+    uint8_t *packet =
+        kernel_append(out, p.length + layout.headers, p.wire + layout.headers, (uint32_t)i);
     if (unlikely(packet == NULL))
         return OV_NO_ROOM;
     kernel_place(&p, frame, packet + layout.headers);
@@ -266,13 +273,13 @@ always_inline size_t kernel_copy_rows(const struct ov_tunnel *tunnel, struct ov_
     for (size_t i = 0; i < in.count; i++) {
         if (unlikely(in.status[i] != OV_OK))
             continue;
-        int status =
-            kernel_copy_row(&t, &in, i, &out, limits, layout, sequence + done, emit, protocol);
+        int status = kernel_copy_row(&t, &in, i, &out, limits, layout, sequence + done, emit);
         if (unlikely(status != OV_OK))
             in.status[i] = (uint8_t)status;
         else
             done++;
     }
+    kernel_label(&out, output->count, t.config.key, protocol);
     output->count = out.count;
     output->used = out.used;
     return done;

@@ -46,9 +46,11 @@ size_t ov_pcap_pack(const struct ov_batch *in, struct ov_batch *out)
         uint32_t length = in->length[i], wire = in->wire[i];
         if (in->status[i] != OV_OK || !kernel_row_good(in, in->base[i], offset, length, wire))
             continue;
-        uint8_t *to = kernel_append(out, length, wire, (uint32_t)i, in->key[i], in->protocol[i]);
+        uint8_t *to = kernel_append(out, length, wire, (uint32_t)i);
         if (to == NULL)
             break;
+        out->key[out->count - 1] = in->key[i];
+        out->protocol[out->count - 1] = in->protocol[i];
         kernel_move(to, in->data + offset, length);
     }
     return out->count;

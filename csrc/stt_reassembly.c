@@ -433,7 +433,7 @@ static int deliver(struct ov_reassembler *r, const struct ov_policy *y, const st
     uint64_t row = out->count, used = out->used;
     uint32_t whole = a->segment.frame_length, here = a->frame != NULL ? whole : a->segment.here;
     struct ov_frame d = {.offset = STT_LENGTH};
-    uint8_t *stt = kernel_append(out, here, whole, origin, 0, OV_STT);
+    uint8_t *stt = kernel_append(out, here, whole, origin);
     if (stt == NULL)
         return OV_NO_ROOM;
     if (a->frame != NULL)
@@ -459,6 +459,7 @@ static int deliver(struct ov_reassembler *r, const struct ov_policy *y, const st
     out->length[row] = d.length + d.insert - d.remove;
     out->wire[row] = d.wire + d.insert - d.remove;
     out->key[row] = d.key;
+    out->protocol[row] = OV_STT;
     out->mss[row] = d.mss;
     return OV_OK;
 }

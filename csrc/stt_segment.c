@@ -58,8 +58,7 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
     size_t segments = 0;
     for (uint32_t offset = 0, n; offset < s.length; offset += n, segments++) {
         n = min32(size, s.length - offset);
-        uint8_t *packet =
-            kernel_append(out, headers + n, headers + n, origin, t->config.key, OV_STT);
+        uint8_t *packet = kernel_append(out, headers + n, headers + n, origin);
         if (packet == NULL)
             return 0;
         stream_copy(&s, offset, n, packet + headers);
@@ -133,6 +132,7 @@ size_t stt_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch 
     if (mtu == 0)
         return kernel_copy_rows(t, in, out, 0, sequence, kernel_layout(t), stt_emit, OV_STT);
     uint32_t before = t->l4 + TCP_LENGTH - t->l3, size = mtu > before ? mtu - before : 0;
+    uint64_t first = out->count;
     size_t done = 0;
     for (size_t i = 0; i < in->count; i++) {
         if (in->status[i] != OV_OK)
@@ -148,5 +148,6 @@ size_t stt_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batch 
         in->status[i] = (uint8_t)status;
         done += packets;
     }
+    kernel_label(out, first, t->config.key, OV_STT);
     return done;
 }
