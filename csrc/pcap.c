@@ -51,6 +51,9 @@ size_t ov_pcap_pack(const struct ov_batch *in, struct ov_batch *out)
             break;
         out->key[out->count - 1] = in->key[i];
         out->protocol[out->count - 1] = in->protocol[i];
+        out->mss[out->count - 1] = in->mss[i];
+        out->link[out->count - 1] = in->link[i];
+        out->status[out->count - 1] = OV_OK;
         kernel_move(to, in->data + offset, length);
     }
     return out->count;
