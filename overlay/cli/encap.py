@@ -17,30 +17,34 @@ from .stream import Output, Tally, open_input, watched
 
 
 class Encapsulator:
-    """Takes bursts of frames and writes packets; its arena is used again."""
+    """Takes bursts of frames and writes packets: one arena is filled, one is being written."""
 
     def __init__(self, tunnel: Tunnel, mtu: int, writer: CaptureWriter, tally: Tally) -> None:
         self._tunnel = tunnel
         self._mtu = mtu
         self._writer = writer
         self._tally = tally
-        self._out = Batch.packed(1, 1)
+        self._out = self._resting = Batch.packed(1, 1)
 
     def take(self, burst: Burst) -> None:
         batch, times, interface = burst.batch, self._writer.times(burst), burst.interface
-        batch.status[batch.link != 0] = Status.LINK_TYPE
+        if batch.link.any():
+            batch.status[batch.link != 0] = Status.LINK_TYPE
         rows, size = self._room(batch)
         self._tally.read += batch.count
         self._tally.bytes_read += int(batch.wire.sum(dtype=np.int64))
         while True:
-            if self._out.capacity < rows or self._out.data.size < size:
-                self._out = Batch.packed(size, rows, gap=record.HEADER)
-            out = self._out
+            out = self._resting
+            if out.capacity < rows or out.data.size < size:
+                out = Batch.packed(size + size // 4, rows + rows // 4, gap=record.HEADER)
+            self._out, self._resting = out, self._out
             out.clear()
             self._tunnel.encap_into(batch, out, self._mtu)
             self._tally.wrote += out.count
             self._tally.bytes_written += int(out.wire.sum(dtype=np.int64))
             self._writer.write_packed(out, times, interface)
+            if not batch.status.any():
+                return
             late = np.flatnonzero(batch.status == Status.NO_ROOM)
             self._tally.drops.update(
                 {status: n for status, n in batch.drops().items() if status != Status.NO_ROOM}

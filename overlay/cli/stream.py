@@ -47,6 +47,7 @@ class Output:
             format_of(path, capture),
             nanosecond=capture.nanosecond,
             interfaces=(),
+            behind=True,
         )
 
     def describe(self) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,8 @@ class Burst:
     ``interface``: uint32, the number of each packet's interface in
     ``Capture.interfaces``.  ``first``: how many packets came before.
 
-    A burst is valid until the next one is asked for: its memory is used again.
+    A burst is valid until the next one is asked for: its memory, that of the
+    columns too, is used again.
     """
 
     def __init__(
@@ -172,16 +173,18 @@ class Capture:
         link = link_of(interface.linktype)
         order = struct.Struct(">I" if self._swapped == (sys.byteorder == "little") else "<I")
         self._need = record.HEADER
+        batch: Batch | None = None
         for data in self._slices():
             rows = data.size // 64 + 1
-            batch = record.empty(data, rows)
-            stamps = np.empty(rows, np.uint64)
+            if batch is None or batch.capacity < rows:
+                stamps, numbers = np.empty(rows, np.uint64), np.zeros(rows, np.uint32)
+            batch = record.empty(data, rows, batch)
             taken = record.scan(batch, 0, self._swapped, stamps)
             if not batch.count:
                 self._grow(record.HEADER + order.unpack(data[8:12].tobytes())[0], data.size)
                 continue
             batch.link[:] = link
-            number = np.zeros(batch.count, np.uint32)
+            number = numbers[: batch.count]
             burst = Burst(
                 batch, self.packets, self.position, number,
                 stamps=stamps[: batch.count], nanosecond=self.nanosecond,
@@ -288,15 +291,13 @@ def read_batch(path: str | os.PathLike[str]) -> Batch:
     """
     with open(path, "rb") as file:
         whole = source.Whole(file)
-        bursts = list(Capture(whole, os.fspath(path)))
-        columns = {
-            name: np.concatenate([np.zeros(0, dtype), *(getattr(b.batch, name) for b in bursts)])
-            for name, dtype in (("length", np.uint32), ("wire", np.uint32), ("link", np.uint8))
-        }
-        places = [burst.batch.offset + np.uint64(burst.position) for burst in bursts]
-        offset = np.concatenate([np.zeros(0, np.uint64), *places])
-        batch = Batch.from_array(
-            whole.data, offset, columns["length"], wire=columns["wire"], owner=whole.owner
-        )
-        batch.link[:] = columns["link"]
+        empty = (np.zeros(0, t) for t in (np.uint64, np.uint32, np.uint32, np.uint8))
+        found: list[tuple[npt.NDArray[Any], ...]] = [tuple(empty)]
+        for burst in Capture(whole, os.fspath(path)):
+            b = burst.batch
+            place = b.offset + np.uint64(burst.position)
+            found.append((place, b.length.copy(), b.wire.copy(), b.link.copy()))
+        offset, length, wire, link = (np.concatenate(column) for column in zip(*found, strict=True))
+        batch = Batch.from_array(whole.data, offset, length, wire=wire, owner=whole.owner)
+        batch.link[:] = link
     return batch

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from overlay._backend import codec
-from overlay.batch import _USED, Batch
+from overlay.batch import _COUNT, _USED, _WORDS, Batch
 
 __all__ = ["HEADER", "Stamps", "empty", "nanoseconds", "pack", "scan", "stamp", "stamps"]
 
@@ -32,9 +32,15 @@ HEADER = 16
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 _OTHER = ">" if sys.byteorder == "little" else "<"
 
+_DATA, _SIZE = _WORDS.index("data"), _WORDS.index("size")
 
-def empty(data: npt.NDArray[np.uint8], rows: int) -> Batch:
-    """A batch over ``data`` with room for ``rows`` rows, none in use."""
+
+def empty(data: npt.NDArray[np.uint8], rows: int, old: Batch | None = None) -> Batch:
+    """A batch over ``data`` with room for ``rows`` rows, none in use: ``old``, if it has it."""
+    if old is not None and old.capacity >= rows:
+        old._data = data
+        old._struct[[_DATA, _SIZE, _COUNT]] = data.ctypes.data, data.size, 0
+        return old
     batch = Batch.__new__(Batch)
     batch._setup(data, max(1, rows))
     return batch
@@ -57,6 +63,7 @@ def _scan(batch: Batch, at: int, swapped: bool, stamps: Stamps) -> int:
         found.append((at + HEADER, length, wire, seconds, fraction))
         at += HEADER + length
     columns = np.array(found, np.uint64).reshape(-1, 5).T
+    batch.clear()
     wire = np.maximum(columns[1], columns[2])  # a frame is at least as long as what is here
     batch._rows(columns[0], columns[0], columns[1], wire)
     stamps[: len(found)] = columns[3] << np.uint64(32) | columns[4]
