@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 
+from . import _command  # before numpy is
 from .codec import Codec
-from .errors import BackendError, ConfigError
+from .errors import BackendError, ConfigError, OverlayError
 from .tunnel import Tunnel
 
 _MODULES = {
@@ -39,5 +41,10 @@ def _choose() -> Codec:
     return load("reference")
 
 
-codec = _choose()
+try:
+    codec = _choose()
+except OverlayError as error:
+    if not _command.RUNNING:
+        raise
+    sys.exit(_command.refuse(error))
 Tunnel.codec = codec

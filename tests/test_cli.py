@@ -480,6 +480,20 @@ def test_completion(kind: str) -> None:
     assert "encap" not in offered
 
 
+def test_help_speaks_of_options() -> None:
+    said = run("encap", "--help").stdout
+    for word in ("`", ":mod:", "None"):
+        assert word not in said
+
+
+def test_a_backend_that_is_not_there_is_one_line() -> None:
+    result = shell("--version", env={**os.environ, "OVERLAY_BACKEND": "fortran"})
+    assert result.returncode == 2
+    assert result.stdout == b""
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("overlay: OVERLAY_BACKEND='fortran': expected one of")
+
+
 def test_help_and_version() -> None:
     for args in (["--help"], []):
         result = run(*args)

@@ -6,6 +6,7 @@ one line on stderr and an exit status.  What must not: any subcommand's work.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -104,6 +105,7 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the ``overlay`` command."""
+    gc.freeze()  # what is loaded by now stays
     # An exit unwinds, so that no file is left half written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     cli(prog_name="overlay")

@@ -17,14 +17,14 @@ from .stream import Output, Tally, open_input, watched
 
 
 class Encapsulator:
-    """Takes bursts of frames and writes packets: one arena is filled, one is being written."""
+    """Takes bursts of frames and writes packets; its arena is used again."""
 
     def __init__(self, tunnel: Tunnel, mtu: int, writer: CaptureWriter, tally: Tally) -> None:
         self._tunnel = tunnel
         self._mtu = mtu
         self._writer = writer
         self._tally = tally
-        self._out = self._resting = Batch.packed(1, 1)
+        self._out = Batch.packed(1, 1)
 
     def take(self, burst: Burst) -> None:
         batch, times, interface = burst.batch, self._writer.times(burst), burst.interface
@@ -34,10 +34,10 @@ class Encapsulator:
         self._tally.read += batch.count
         self._tally.bytes_read += int(batch.wire.sum(dtype=np.int64))
         while True:
-            out = self._resting
-            if out.capacity < rows or out.data.size < size:
-                out = Batch.packed(size + size // 4, rows + rows // 4, gap=record.HEADER)
-            self._out, self._resting = out, self._out
+            if self._out.capacity < rows or self._out.data.size < size:
+                spare = size // 4, rows // 4  # so that a slightly larger burst fits too
+                self._out = Batch.packed(size + spare[0], rows + spare[1], gap=record.HEADER)
+            out = self._out
             out.clear()
             self._tunnel.encap_into(batch, out, self._mtu)
             self._tally.wrote += out.count

@@ -24,6 +24,17 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What the classes' docstrings say to programs, as the command line says it.
+_WORDING = (
+    (r":\w+:`(.*?)`", r"\1"),
+    (r"``", ""),
+    (r", text or ipaddress", ""),
+    (r"a pair \(low, high\)", "low-high"),
+    (r", or None for", "; by default"),
+    (r"None (sends|takes it|for)", "by default"),
+    (r"None counts", "by default it counts"),
+)
+
 
 class Number(_Type):
     """An integer, decimal or with 0x; or one of some words."""
@@ -73,7 +84,10 @@ def _help(name: str) -> str:
         text = " ".join((kind.__doc__ or "").split())
         found = re.search(rf":param {name}: (.*?)(?= :param |$)", text)
         if found:
-            return found[1].replace("``", "").rstrip(".")
+            said = found[1].rstrip(".")
+            for pattern, words in _WORDING:
+                said = re.sub(pattern, words, said)
+            return said
     return ""
 
 

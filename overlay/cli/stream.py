@@ -47,7 +47,6 @@ class Output:
             format_of(path, capture),
             nanosecond=capture.nanosecond,
             interfaces=(),
-            behind=True,
         )
 
     def describe(self) -> None:
@@ -122,23 +121,21 @@ class Tally:
         if as_json:
             click.echo(json.dumps(self.as_dict()), err=to_stderr)
             return
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_column(justify="right")
-        table.add_column()
-        table.add_column(style="dim")
+        rows = []
         read, wrote = self._names
         for count, name, size in (
             (self.read, read, self.bytes_read),
             (self.wrote, wrote, self.bytes_written),
         ):
-            table.add_row(f"{count:,}", f"{name} {'read' if name == read else 'written'}",
-                          f"{size:,} bytes")  # fmt: skip
+            done = "read" if name == read else "written"
+            rows.append((f"{count:,}", f"{name} {done}", f"{size:,} bytes"))
         for name, count in self.protocols.most_common():
-            table.add_row(f"{count:,}", f"  {name}", "")
+            rows.append((f"{count:,}", f"  {name}", ""))
         for name, count in self.facts.items():
-            table.add_row(f"{count:,}", name.replace("_", " "), "")
+            rows.append((f"{count:,}", name.replace("_", " "), ""))
         for status, count in self.drops.most_common():
-            table.add_row(f"{count:,}", f"refused: {status.name}", status.text)
-        plain(to_stderr).print(table)
+            rows.append((f"{count:,}", f"refused: {status.name}", status.text))
+        right, left = (max(len(row[column]) for row in rows) for column in (0, 1))
+        for number, name, rest in rows:
+            end = "  " + click.style(rest, dim=True) if rest else ""
+            click.echo(f"{number:>{right}}  {name:<{left}}{end}".rstrip(), err=to_stderr)

@@ -27,7 +27,7 @@ from .writer import CaptureWriter
 __all__ = ["Burst", "Capture", "CaptureWriter", "Interface", "open_capture", "read_batch"]
 
 #: Bytes of capture that one burst holds, so that it stays in a core's cache.
-BURST_BYTES = 2 << 20
+BURST_BYTES = 1 << 20
 
 # Of a classic file's first four bytes: byte order, nanoseconds.
 _MAGICS = {
@@ -174,9 +174,10 @@ class Capture:
         order = struct.Struct(">I" if self._swapped == (sys.byteorder == "little") else "<I")
         self._need = record.HEADER
         batch: Batch | None = None
+        stamps, numbers = np.empty(0, np.uint64), np.zeros(0, np.uint32)
         for data in self._slices():
             rows = data.size // 64 + 1
-            if batch is None or batch.capacity < rows:
+            if stamps.size < rows:
                 stamps, numbers = np.empty(rows, np.uint64), np.zeros(rows, np.uint32)
             batch = record.empty(data, rows, batch)
             taken = record.scan(batch, 0, self._swapped, stamps)

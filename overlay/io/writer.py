@@ -22,7 +22,6 @@ from overlay.batch import Batch
 from overlay.errors import ConfigError
 
 from . import record
-from .behind import Behind
 from .block import Interface
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ class CaptureWriter:
     :param linktype: LINKTYPE number; 1 is Ethernet.
     :param interfaces: pcapng: the interfaces to describe; one of ``linktype``
         if not given.
-    :param behind: a file with a name is written by a thread: what is given to
-        :meth:`write_packed` is in use until the next write, or :meth:`close`.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class CaptureWriter:
         nanosecond: bool = True,
         linktype: int = 1,
         interfaces: Sequence[Interface] | None = None,
-        behind: bool = False,
     ) -> None:
         if format not in ("pcap", "pcapng"):
             raise ConfigError("format", format, "'pcap' or 'pcapng'")
@@ -70,14 +66,11 @@ class CaptureWriter:
         self.nanosecond = nanosecond or format == "pcapng"
         self.packets = 0
         self.bytes = 0
-        self._arena = self._resting = Batch.packed(1, 1)
+        self._arena = Batch.packed(1, 1)
         self._described = 0
         self._target: str | None = None
         self._temporary: str | None = None
-        self._behind: Behind | None = None
         self._open(path)
-        if behind and self._temporary is not None:
-            self._behind = Behind(self._write)
         try:
             if format == "pcap":
                 magic = 0xA1B23C4D if nanosecond else 0xA1B2C3D4
@@ -161,12 +154,10 @@ class CaptureWriter:
             return self._write_blocks(batch, times, interface)
         rows = int(np.count_nonzero(batch.status == 0))
         size = int(batch.length.sum(dtype=np.int64)) + rows * record.HEADER
-        out = self._resting
-        if out.data.size < size or out.capacity < rows:
-            out = Batch.packed(2 * size + 1, 2 * rows + 1, gap=record.HEADER)
-        self._arena, self._resting = out, self._arena
-        record.pack(batch, out)
-        return self.write_packed(out, times, interface)
+        if self._arena.data.size < size or self._arena.capacity < rows:
+            self._arena = Batch.packed(2 * size + 1, 2 * rows + 1, gap=record.HEADER)
+        record.pack(batch, self._arena)
+        return self.write_packed(self._arena, times, interface)
 
     def write_packed(
         self, out: Batch, times: npt.NDArray[Any], interface: npt.NDArray[np.uint32]
@@ -212,12 +203,6 @@ class CaptureWriter:
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         self.bytes += view.nbytes
-        if self._behind is not None:
-            self._behind.put(view)
-        else:
-            self._write(view)
-
-    def _write(self, view: memoryview) -> None:
         while view.nbytes:
             written = self._file.write(view)
             if written is None:
@@ -227,27 +212,18 @@ class CaptureWriter:
     # -- the end ----------------------------------------------------------------
 
     def close(self) -> None:
-        """Finish: the file takes its name; if it cannot, nothing stays behind."""
+        """Finish: the file takes its name."""
         if not self._own:
             self._file.flush()
             return
-        try:
-            if self._behind is not None:
-                self._behind.wait()
-                self._behind.close()
-            self._file.close()
-            if self._temporary is not None:
-                assert self._target is not None
-                os.replace(self._temporary, self._target)
-                self._temporary = None
-        except BaseException:
-            self.discard()
-            raise
+        self._file.close()
+        if self._temporary is not None:
+            assert self._target is not None
+            os.replace(self._temporary, self._target)
+            self._temporary = None
 
     def discard(self) -> None:
         """Give up: nothing stays behind."""
-        if self._behind is not None:
-            self._behind.close()
         if self._own:
             self._file.close()
         if self._temporary is not None:
