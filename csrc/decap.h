@@ -1,7 +1,7 @@
 /* decap.h: the steps of decap that every protocol ends with, and the mending of the frame.
  *
  * Guarantee: decap_inner and decap_mark read the frame only and write *d only;
- * decap_mend changes bytes of the frame only, none of them its length.
+ * decap_mend changes bytes of the frame, and never how many there are.
  */
 #ifndef DECAP_H
 #define DECAP_H

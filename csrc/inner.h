@@ -1,7 +1,7 @@
 /* inner.h: what an inner frame is: its tags, its IP header, its flow hash.
  *
  * Guarantee: inner_inspect reads only the length bytes of the frame, of which
- * there must be at least 14; every offset that it gives lies inside them.
+ * there must be at least 14; no offset that it gives is past their end.
  */
 #ifndef INNER_H
 #define INNER_H

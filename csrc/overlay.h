@@ -5,8 +5,8 @@
  * this file as it is.
  *
  * Guarantees of every function: it reads only the bytes it is given, writes
- * only where its comment says, allocates nothing, makes no system call, keeps
- * no global, and ends in time bounded by its input.  A refused row or packet
+ * only where its comment says, allocates nothing, makes no system call, has no
+ * mutable state of its own, and ends in time bounded by its input.  A refused row or packet
  * keeps its bytes.
  */
 #ifndef OVERLAY_H
@@ -137,7 +137,7 @@ struct ov_tunnel {
 struct ov_policy {
     const uint64_t *keys; /* sorted keys that exist, or NULL for all */
     uint64_t key_count;
-    const uint8_t *pairs; /* sorted 32-byte (destination, source) for OV_ZERO6_PAIRS */
+    const uint8_t *pairs; /* 32-byte (destination, source) for OV_ZERO6_PAIRS */
     uint64_t pair_count;
     uint32_t protocols; /* bit 1 << enum ov_protocol */
     uint16_t vxlan_port;

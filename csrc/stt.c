@@ -106,6 +106,8 @@ struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, co
     if (p->in.tags * TAG_LENGTH != (int)p->remove ||
         !offload_find(frame, p->length + p->remove, &p->in, &o))
         return a;
+    if (!o.tcp && o.version == 4 && get16(frame + offload_field(&o)) == 0)
+        return a; /* UDP without a checksum: there is none to speak of */
     if (t->config.inner_checksum == OV_CSUM_VERIFIED) {
         a.flags = STT_VERIFIED;
         return a;

@@ -24,7 +24,8 @@ static void stream_copy(const struct stream *s, uint32_t offset, uint32_t n, uin
         done = min32(HEAD - offset, n);
         memcpy(to, s->head + offset, done);
     }
-    memcpy(to + done, s->rest + (offset + done - HEAD), n - done);
+    if (done < n)
+        memcpy(to + done, s->rest + (offset + done - HEAD), n - done);
     for (uint32_t i = 0; s->patch_at != 0 && i < 2; i++)
         if (s->patch_at + i - offset < n)
             to[s->patch_at + i - offset] = s->patch[i];

@@ -83,7 +83,8 @@ class Encoder:
         return int(lib.ov_encap_batch(self.tunnel, _batch(batch), sequence))
 
     def encap_into(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
-        return self.encap_into_at(batch, out, mtu, take(_batch(out, "out").capacity))
+        to = _batch(out, "out")
+        return self.encap_into_at(batch, out, mtu, take(to.capacity - to.count))
 
     def encap_into_at(self, batch: Batch, out: Batch, mtu: int, sequence: int) -> int:
         rows, to = _batch(batch), _batch(out, "out")

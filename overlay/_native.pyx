@@ -161,10 +161,10 @@ cdef class Encoder:
     def encap_into(self, batch, out, mtu=0):
         """Encap every row into another batch."""
         global counter
-        cdef uint64_t sequence = counter
-        cdef size_t done = self.encap_into_at(batch, out, mtu, sequence)
-        counter += done
-        return done
+        cdef ov_batch *to = batch_of(out, "out")
+        # As many as there can be packets: other threads count on meanwhile.
+        counter += to.capacity - to.count
+        return self.encap_into_at(batch, out, mtu, counter - (to.capacity - to.count))
 
     def encap_into_at(self, batch, out, mtu, uint64_t sequence):
         """The same with the numbers that a counter would give."""

@@ -54,6 +54,21 @@ def _bytes(value: object, what: str) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
+def _integers(
+    name: str, value: npt.ArrayLike, most: int, like: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
+    """A column given by the caller: integers in 0..most, as many as ``like`` has."""
+    array = np.asarray(value)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ConfigError(name, f"<{array.dtype}, shape {array.shape}>", "a column of integers")
+    if like is not None and array.size != like.size:
+        raise ConfigError(name, f"<{array.size} rows>", f"{like.size} rows, as offset has")
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= most:
+        bad = array.min() if array.min() < 0 else array.max()
+        raise ConfigError(name, int(bad), f"integers in 0..{most}")
+    return array
+
+
 class Batch:
     """Rows of bytes in one array.
 
@@ -101,7 +116,8 @@ class Batch:
         for (name, dtype), size in zip(_COLUMNS, sizes, strict=True):
             self._columns[name] = block[start : start + size].view(dtype)
             start += size
-        self._data = data
+        # A view: an array that does not own its memory cannot be resized away.
+        self._data = data[:]
         self._owner = owner
         self._slot = self._headroom = 0
         addresses = {name: column.ctypes.data for name, column in self._columns.items()}
@@ -152,12 +168,17 @@ class Batch:
 
         Rows that do not lie in ``data`` get ``Status.BAD_ROW`` when used.
         """
-        offset = np.asarray(offset, np.uint64)
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
+            raise ConfigError("data", type(data).__name__, "a one-dimensional uint8 array")
+        if not data.flags.writeable or not data.flags.c_contiguous:
+            raise ConfigError("data", "an array", "one that is writable and contiguous")
+        begin = _integers("offset", offset, 2**64 - 1)
+        here = _integers("length", length, 2**32 - 1, like=begin)
+        first = begin if base is None else _integers("base", base, 2**64 - 1, like=begin)
+        exist = here if wire is None else _integers("wire", wire, 2**32 - 1, like=begin)
         batch = cls.__new__(cls)
-        batch._setup(data, max(1, offset.size), owner)
-        batch._rows(
-            offset if base is None else base, offset, length, length if wire is None else wire
-        )
+        batch._setup(data, max(1, begin.size), owner)
+        batch._rows(first, begin, here, exist)
         return batch
 
     @classmethod
@@ -187,6 +208,12 @@ class Batch:
         batch._setup(np.zeros(size, np.uint8), integer("capacity", capacity, 1, 2**31))
         batch._struct[_GAP] = integer("gap", gap, 0, 2**16)
         return batch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Pickles and copies are batches of their own: the addresses are made anew.
+        columns = {name: column.copy() for name, column in self._columns.items()}
+        state = self.count, self.used, self.gap, self._slot, self._headroom
+        return _rebuild, (self._data.tobytes(), self.capacity, columns, state)
 
     def _rows(self, base: Any, offset: Any, length: Any, wire: Any) -> None:
         count = len(offset)
@@ -253,7 +280,7 @@ class Batch:
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         """The bytes of every row, uint8."""
-        return self._data
+        return self._data[:]
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         return self._columns[name][: self.count]
@@ -303,9 +330,24 @@ class Batch:
 
     def drops(self) -> dict[Status, int]:
         """How many rows were refused, by reason; what is missing was not."""
-        counts = np.bincount(self.status, minlength=1).tolist()
-        return {Status(number): n for number, n in enumerate(counts) if n and number}
+        counts = np.bincount(self.status, minlength=1)
+        known = {status: int(counts[status]) for status in Status if status < counts.size}
+        # What is no status at all was written by the caller.
+        known[Status.BAD_ROW] = known.get(Status.BAD_ROW, 0) + int(counts[len(Status) :].sum())
+        return {status: n for status, n in known.items() if n and status}
 
     def __repr__(self) -> str:
         refused = int(np.count_nonzero(self.status))
         return f"<Batch of {self.count} rows, {refused} refused, {self._data.size} bytes>"
+
+
+def _rebuild(
+    data: bytes, capacity: int, columns: dict[str, npt.NDArray[Any]], state: tuple[int, ...]
+) -> Batch:
+    batch = Batch.__new__(Batch)
+    batch._setup(np.frombuffer(bytearray(data), np.uint8), capacity)
+    for name, column in columns.items():
+        batch._columns[name][:] = column
+    count, used, gap, batch._slot, batch._headroom = state
+    batch._struct[[_COUNT, _USED, _GAP]] = count, used, gap
+    return batch

@@ -7,6 +7,7 @@ lives here: signatures, results, the caller's checks that every backend shares.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import random
 import threading
 from abc import ABC, abstractmethod
@@ -129,9 +130,9 @@ class Reassembler(ABC):
         profile: str | Profile = "rfc",
         **options: Any,
     ) -> None:
-        if not isinstance(timeout, (int, float)) or not 0 < timeout < 2**32:
-            raise ConfigError("timeout", timeout, "seconds, above 0 and below 2**32")
-        self.timeout = float(timeout)
+        self.timeout = _seconds("timeout", timeout)
+        if self.timeout == 0:
+            raise ConfigError("timeout", timeout, "seconds, above 0")
         self.memory = integer("memory", memory, 65536, 2**40)
         self.profile = Profile.of(profile, **options)
 
@@ -166,9 +167,13 @@ class Reassembler(ABC):
 
 def nanoseconds(now: float) -> int:
     """A time in seconds as the integer that both twins compare."""
-    if not isinstance(now, (int, float)) or not 0 <= now < 2**33:
-        raise ConfigError("now", now, "seconds, 0 or more")
-    return round(now * 1e9)
+    return round(_seconds("now", now) * 1e9)
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < 2**32:
+        return float(value)
+    raise ConfigError(name, value, f"seconds, 0 or more and below {2**32}")
 
 
 class Codec(ABC):
@@ -182,6 +187,9 @@ class Codec(ABC):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sequence = random.getrandbits(32)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _codec, (self.name,)  # there is one of each
 
     def take(self, packets: int = 1) -> int:
         """The first of ``packets`` numbers for frame IDs and IP IDs, never given twice soon."""
@@ -309,6 +317,12 @@ class Codec(ABC):
                 return out.to_list()
             batch.status[0] = Status.OK
             most *= 4
+
+
+def _codec(name: str) -> Codec:
+    from ._backend import load  # at call time: _backend stands above
+
+    return load(name)
 
 
 def raise_for_encap(status: int) -> None:

@@ -6,6 +6,7 @@ is not a call into C is here, once.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,8 @@ class CompiledCodec(Codec):
         self.pcap_pack = core.pcap_pack
         self.pcap_stamp = core.pcap_stamp
 
-        class SttReassembler(CompiledReassembler):
-            codec = self
-
-        SttReassembler.__doc__ = Reassembler.__doc__
-        self.SttReassembler = SttReassembler
+        names = {"codec": self, "__doc__": Reassembler.__doc__, "__module__": f"overlay.{name}"}
+        self.SttReassembler = type("SttReassembler", (CompiledReassembler,), names)
 
     def take(self, packets: int = 1) -> int:
         first: int = self.core.take(packets)
@@ -214,7 +212,7 @@ class CompiledReassembler(Reassembler):
         self._policy = self.codec.policy(self.profile, {})
         self._lock = threading.Lock()
         self._core = self.codec.core.Reassembler(
-            self.memory, nanoseconds(self.timeout), self.codec.take(1)
+            self.memory, nanoseconds(self.timeout), secrets.randbits(64)
         )
 
     def push(self, packet: Buffer, now: float) -> Decapsulated | None:

@@ -498,6 +498,7 @@ def offloadable(frame: bytes) -> bool:
         and not it.extension
         and least is not None
         and it.l4 + least <= it.end <= len(frame)
+        and not (it.protocol == UDP and it.version == 4 and frame[it.l4 + 6 :][:2] == b"\0\0")
     )
 
 

@@ -34,7 +34,11 @@ def is_offloadable(frame: bytes, inner: Inner) -> bool:
     if inner.tags or not inner.version or inner.fragment or inner.protocol not in (TCP, UDP):
         return False
     header = TCP_HEADER if inner.protocol == TCP else UDP_HEADER
-    return inner.l4 + header <= inner.end <= len(frame)
+    if not inner.l4 + header <= inner.end <= len(frame):
+        return False
+    # RFC 768: zero over IPv4 says that no checksum was made.
+    at = inner.l4 + UDP_CHECKSUM
+    return inner.protocol == TCP or inner.version == 6 or frame[at : at + 2] != b"\0\0"
 
 
 def seed(frame: bytes, inner: Inner) -> bytes:
