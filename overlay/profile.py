@@ -1,9 +1,11 @@
 """Profiles: what decap accepts, as frozen and validated values.
 
 ``"rfc"`` enforces every MUST of the RFCs and drafts and ignores what they say
-to ignore.  ``"strict"`` drops what Linux and Open vSwitch drop as well: any
-reserved bit.  ``"lenient"`` reads captures: it tolerates what offloading NICs
-and gateways leave behind, and never alters the inner frame for ECN's sake.
+to ignore.  ``"strict"`` refuses any reserved bit of VXLAN as well (as Linux and
+Open vSwitch do) and of GRE (as Open vSwitch does); STT's reserved fields are
+ignored under every profile.  ``"lenient"`` reads captures: it tolerates what
+offloading NICs and gateways leave behind, and by default leaves the inner frame
+alone where ECN marks differ.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _MISSING: Any = None
 class Profile:
     """What :func:`overlay.decap` and its siblings accept.
 
-    :param base: ``"rfc"``, ``"strict"`` or ``"lenient"``.
+    :param base: ``"rfc"``, ``"strict"`` (besides, no reserved bit of VXLAN or
+        GRE) or ``"lenient"`` (for captures).
     :param protocols: names of the protocols that are known here.
     :param vxlan_port: UDP destination port of VXLAN.
     :param gbp: whether the group-policy bits are in use here: only then does
