@@ -43,16 +43,19 @@ always_inline struct layout kernel_layout(const struct ov_tunnel *t)
 typedef void emit_fn(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
                      uint64_t sequence, struct layout layout);
 
-/* What frames and packets may be at most. */
+/* How many bytes a frame may have. */
 struct limits {
-    uint32_t wire; /* bytes of frame that the outer length fields can say */
-    uint32_t mtu;  /* bytes of outer IP packet, 0 for no limit */
+    uint32_t wire; /* that the outer length fields can say */
+    uint32_t most; /* that the MTU leaves, never above wire */
 };
 
+/* For packets of at most mtu bytes of IP, 0 for no limit. */
 always_inline struct limits kernel_limits(struct layout l, uint32_t mtu)
 {
-    uint32_t before = l.v6 ? l.l3 + IPV6_LENGTH : l.l3;
-    return (struct limits){.wire = 65535 - (l.headers - before), .mtu = mtu};
+    uint32_t before = l.v6 ? l.l3 + IPV6_LENGTH : l.l3, headers = l.headers - l.l3;
+    uint32_t wire = 65535 - (l.headers - before);
+    uint32_t room = mtu > headers ? mtu - headers : 0;
+    return (struct limits){.wire = wire, .most = mtu == 0 ? wire : min32(room, wire)};
 }
 
 /* What becomes of the tags that a frame begins with. */
@@ -85,10 +88,8 @@ always_inline int kernel_plan(const struct ov_tunnel *t, const uint8_t *frame, u
     }
     p->length = length - p->remove;
     p->wire = wire - p->remove;
-    if (unlikely(p->wire > limits.wire))
-        return OV_FRAME_TOO_LONG;
-    if (unlikely(limits.mtu != 0 && p->wire + layout.headers - layout.l3 > limits.mtu))
-        return OV_MTU_EXCEEDED;
+    if (unlikely(p->wire > limits.most))
+        return p->wire > limits.wire ? OV_FRAME_TOO_LONG : OV_MTU_EXCEEDED;
     if (layout.sums && unlikely(length < wire))
         return OV_FRAME_CUT;
     p->in = plain ? inner_inspect_plain(frame, t->config.seed)

@@ -110,7 +110,8 @@ static int segment_row(const struct ov_tunnel *t, const struct ov_batch *in, siz
                        struct ov_batch *out, uint32_t size, uint64_t sequence, size_t *packets)
 {
     /* An MTU that leaves no room for a byte is one that every frame exceeds. */
-    struct limits limits = {.wire = STT_FRAME_MAX - STT_LENGTH, .mtu = size == 0};
+    const uint32_t wire_max = STT_FRAME_MAX - STT_LENGTH;
+    struct limits limits = {.wire = wire_max, .most = size == 0 ? 0 : wire_max};
     struct plan p;
     uint64_t offset = in->offset[i];
     uint32_t length = in->length[i], wire = in->wire[i];

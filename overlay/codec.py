@@ -69,7 +69,12 @@ class Decapsulated(NamedTuple):
 
     @property
     def tunnel(self) -> Tunnel:
-        """The tunnel whose ``encap(frame)`` rebuilds the outer headers."""
+        """The tunnel whose ``encap(frame)`` rebuilds the outer headers.
+
+        As far as a tunnel can say them: not IP options or extension headers,
+        GRE's checksum and sequence, reserved bits, or an outer ECN field that is
+        not the inner one.
+        """
         return self.codec.describe(self.header, self.protocol, link=self.link)
 
     def segments(self) -> list[bytes]:
