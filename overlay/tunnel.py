@@ -349,7 +349,8 @@ class STT(Tunnel):
     :param context_id: the network, 0..2**64-1.
     :param inner_checksum: what the header says of the inner L4 checksum:
         ``"unknown"``; ``"verified"`` (flag C); or ``"partial"`` (flag P), in
-        which case the field is left for the receiver to complete.
+        which case the field is left for the receiver to complete.  The
+        caller vouches for the frame's checksum: it is not looked at.
     :param mss: with ``"partial"``, the L4 payload of the packets that the
         receiver cuts a longer inner TCP packet into, 0..65535; 0 for no cut.
     :param frame_id: the frame ID (the TCP acknowledgement field), 0..2**32-1;
