@@ -78,7 +78,7 @@ build/fuzz/%: csrc/fuzz/%.c $(C_SOURCES) $(C_HEADERS)
 
 bench: $(DEV) build ## the table of the README, then pytest-benchmark
 	$(BIN)/python -m benchmarks $(ARGS)
-	$(BIN)/pytest -q benchmarks
+	$(BIN)/pytest -q benchmarks --benchmark-max-time=0.1 --benchmark-columns=median,iqr,ops
 
 docs: $(DEV) build ## docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html $(ARGS)
