@@ -17,6 +17,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from .naming import naming
+
 __all__ = ["MAX_RECORD", "Source", "Stream", "Whole"]
 
 #: The longest record that is believed; a longer one is a broken length field.
@@ -84,13 +86,14 @@ class Stream(Source):
     def _read(self, room: memoryview) -> int:
         """Put what is there now into ``room``; 0 bytes at the end."""
         file: Any = self._file
-        if hasattr(file, "readinto1"):
-            return int(file.readinto1(room) or 0)
-        if hasattr(file, "readinto"):
-            return int(file.readinto(room) or 0)
-        chunk = file.read(room.nbytes)
-        room[: len(chunk)] = chunk
-        return len(chunk)
+        with naming(getattr(file, "name", None)):
+            if hasattr(file, "readinto1"):
+                return int(file.readinto1(room) or 0)
+            if hasattr(file, "readinto"):
+                return int(file.readinto(room) or 0)
+            chunk = file.read(room.nbytes)
+            room[: len(chunk)] = chunk
+            return len(chunk)
 
     def close(self) -> None:
         if self._own:

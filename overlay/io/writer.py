@@ -7,6 +7,8 @@ reading.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import stat
@@ -23,6 +25,7 @@ from overlay.errors import ConfigError
 
 from . import record
 from .block import Interface
+from .naming import naming
 
 if TYPE_CHECKING:
     from .pcap import Burst
@@ -70,8 +73,12 @@ class CaptureWriter:
         self._described = 0
         self._target: str | None = None
         self._temporary: str | None = None
-        self._open(path)
+        self._own = not hasattr(path, "write")
+        self._name = path if self._own else getattr(path, "name", None)
+        self._file: IO[bytes] | None = None
         try:
+            with naming(self._name):
+                self._open(path)
             if format == "pcap":
                 magic = 0xA1B23C4D if nanosecond else 0xA1B2C3D4
                 self._put(struct.pack("=IHHiIII", magic, 2, 4, 0, 0, SNAPLEN, linktype))
@@ -84,8 +91,6 @@ class CaptureWriter:
             raise
 
     def _open(self, path: Any) -> None:
-        self._file: IO[bytes]
-        self._own = not hasattr(path, "write")
         if not self._own:
             self._file = path
             return
@@ -99,10 +104,10 @@ class CaptureWriter:
             return
         folder, name = os.path.split(target)
         temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}")
+        self._target, self._temporary = target, temporary  # discard() takes it away from now on
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         number = os.open(temporary, flags, 0o666 if mode is None else 0o600)
         self._file = io.FileIO(number, "wb")
-        self._target, self._temporary = target, temporary
         if mode is not None:
             os.fchmod(number, stat.S_IMODE(mode))
 
@@ -202,32 +207,41 @@ class CaptureWriter:
 
     def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
+        assert self._file is not None
         self.bytes += view.nbytes
-        while view.nbytes:
-            written = self._file.write(view)
-            if written is None:
-                raise BlockingIOError("the output does not take bytes now")
-            view = view[written:]
+        with naming(self._name):
+            while view.nbytes:
+                written = self._file.write(view)
+                if written is None:
+                    raise BlockingIOError(errno.EAGAIN, "it does not take bytes now")
+                view = view[written:]
 
     # -- the end ----------------------------------------------------------------
 
     def close(self) -> None:
         """Finish: the file takes its name."""
-        if not self._own:
-            self._file.flush()
-            return
-        self._file.close()
-        if self._temporary is not None:
-            assert self._target is not None
-            os.replace(self._temporary, self._target)
-            self._temporary = None
+        assert self._file is not None
+        try:
+            with naming(self._name):
+                if not self._own:
+                    self._file.flush()
+                    return
+                self._file.close()
+                if self._temporary is not None:
+                    assert self._target is not None
+                    os.replace(self._temporary, self._target)
+                    self._temporary = None
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Give up: nothing stays behind."""
-        if self._own:
+        if self._own and self._file is not None:
             self._file.close()
         if self._temporary is not None:
-            os.unlink(self._temporary)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(self._temporary)
             self._temporary = None
 
     def __enter__(self) -> CaptureWriter:
