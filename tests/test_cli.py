@@ -231,6 +231,52 @@ def test_nested_tunnels(tmp_path: Path) -> None:
     assert packets(tmp_path / "back.pcap")[0][0] == layers[0]
 
 
+def test_what_is_within_a_tunnel_and_refused_is_counted(tmp_path: Path) -> None:
+    """With --depth, a bad packet of a tunnel is refused, and any other frame delivered."""
+    ends = {"local": "192.0.2.1", "remote": "192.0.2.2"}
+    outer, inner = overlay.VXLAN(vni=1, **ends), overlay.VXLAN(vni=2, checksum=True, **ends)
+    damaged = bytearray(inner.encap(bytes(60)))
+    damaged[-1] ^= 1
+    headless = bytearray(overlay.NVGRE(vsid=0x1002, **ends).encap(bytes(60)))
+    headless[24] ^= 1  # the IPv4 header checksum is wrong
+    [segment, *_] = overlay.STT(context_id=1, **ends).packets(bytes(3000), 1500)
+    bad = [bytes(damaged), bytes(headless), segment]
+    keyless = bytearray(overlay.NVGRE(vsid=0x1002, **ends).encap(bytes(60)))
+    keyless[36:38] = b"\x08\0"  # GRE that carries IPv4
+    [udp] = [f for f in sample() if f[12:14] == b"\x08\0" and f[23] == 17 and len(f) == 60]
+    ailing = bytearray(udp)
+    ailing[24] ^= 1
+    cut = bytes(12) + b"\x81\0\0"  # within its tag
+    good = [bytes(60), bytes(keyless), udp, bytes(ailing), udp[:30], udp[:36], cut]
+    once = inner.encap(bytes(60))
+    layers = [outer.encap(frame) for frame in [*bad, *good, once]]
+    out = tmp_path / "out.pcap"
+    source = write(tmp_path / "in.pcap", layers)
+    said = report("decap", source, out, "--depth", 3)
+    assert said["drops"] == {"UDP_CHECKSUM": 1, "IP_CHECKSUM": 1, "STT_INCOMPLETE": 1}
+    assert said["protocols"] == {"vxlan": len(layers) + 1}  # one of them was opened twice
+    assert [row[0] for row in packets(out)] == [*good, bytes(60)]
+    said = report("decap", source, out)
+    assert (said["refused"], said["protocols"]) == (0, {"vxlan": len(layers)})
+
+
+def test_a_hint_where_checksums_were_refused(tmp_path: Path) -> None:
+    packet = bytearray(
+        overlay.STT(context_id=1, local="192.0.2.1", remote="192.0.2.2").encap(bytes(60))
+    )
+    source = write(tmp_path / "good.pcap", [bytes(packet)])
+    out = tmp_path / "out.pcap"
+    assert "lenient" not in run("decap", source, out).stdout
+    packet[-1] ^= 1
+    source = write(tmp_path / "bad.pcap", [bytes(packet)])
+    last = run("decap", source, out).stdout.splitlines()[-1]
+    assert last.endswith("--profile lenient takes them")
+    assert "TCP_CHECKSUM" in run("decap", source, out, "--profile", "strict").stdout
+    assert "lenient" not in run("decap", source, out, "--profile", "strict").stdout
+    assert json.loads(run("decap", source, out, "--json").stdout)["refused"] == 1
+    assert "lenient" not in run("decap", source, out, "--profile", "lenient").stdout
+
+
 def test_lengths_times_and_interfaces_survive(tmp_path: Path) -> None:
     """COM-4: a cut capture stays a cut capture, with its lengths on the wire."""
     tunnel = overlay.VXLAN(vni=1, local="192.0.2.1", remote="192.0.2.2")
@@ -309,8 +355,14 @@ def test_a_cut_capture_is_finished_and_reported(capture: Path, tmp_path: Path) -
         (["decap", "IN", "DIRECTORY"], "directory"),
         (["show", "TEXT"], "neither pcap nor pcapng"),
         (["check", "TEXT"], "neither pcap nor pcapng"),
-        (["mtu", "vxlan", "--underlay", "10"], "underlay_mtu=10"),
-        (["mtu", "nothing"], "nothing"),
+        (["encap", "IN", "", *VXLAN], "OUT has no name"),
+        (["show", ""], "IN has no name"),
+        (["encap", "IN", "/there/is/none/x", *VXLAN], "overlay: /there/is/none/x: "),
+        (["encap", "IN", "OUT", *VXLAN, "--source-port", "1" * 5000], "--source-port"),
+        (["encap", "IN", "OUT", *VXLAN, "--source-port", "\u0661"], "--source-port"),
+        (["decap", "IN", "OUT", "--port", "0x" + "f" * 5000], "--port"),
+        (["mtu", "vxlan", "--underlay", "10"], "--underlay 10: expected an integer in 50..65535"),
+        (["mtu", "nothing"], "'PROTOCOL': 'nothing'"),
         (["there-is-no-such-command"], "there-is-no-such-command"),
     ],
 )
@@ -333,7 +385,17 @@ def test_mistakes_are_one_line(args: list[str], said: str, capture: Path, tmp_pa
     assert not out.exists()
 
 
-def test_nothing_stays_after_an_interrupt(capture: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (signal.SIGINT, 130, b"overlay: interrupted\n"),
+        (signal.SIGTERM, 143, b""),
+        (signal.SIGHUP, 129, b""),
+    ],
+)
+def test_nothing_stays_after_an_interrupt(
+    number: int, status: int, words: bytes, capture: Path, tmp_path: Path
+) -> None:
     """A run that is stopped in the middle leaves the target as it was."""
     out = tmp_path / "here" / "out.pcap"
     out.parent.mkdir()
@@ -345,10 +407,10 @@ def test_nothing_stays_after_an_interrupt(capture: Path, tmp_path: Path) -> None
     while not list(out.parent.iterdir()):  # until it has begun
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said == b"overlay: interrupted\n"
+    assert process.returncode == status
+    assert said == words
     assert list(out.parent.iterdir()) == []
 
 
@@ -365,6 +427,82 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"], ["--version"], [], ["mtu", "--help"], ["mtu", "vxlan"], ["completion", "bash"],
+        ["demo"], ["bench", "--seconds", "0.5"], ["bench", "--seconds", "0.5", "--json"],
+        ["encap", "IN", "-", *VXLAN], ["show", "IN"], ["decap", "IN", "OUT"], ["check", "IN"],
+    ],
+)  # fmt: skip
+def test_where_nobody_reads(args: list[str], capture: Path, tmp_path: Path) -> None:
+    """A closed pipe ends every command alike: never as if packets had been refused."""
+    places = {"IN": capture, "OUT": tmp_path / "out.pcap"}
+    read, written = os.pipe()
+    os.close(read)
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "overlay", *[str(places.get(arg, arg)) for arg in args]],
+            stdout=written, stderr=subprocess.PIPE, check=False, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(written)
+    if args[:1] == ["check"] and b"native backend" in process.stderr:
+        pytest.skip("the native backend is missing")
+    assert (process.returncode, process.stderr) == (141, b"")
+
+
+def bash(line: str, *args: object) -> subprocess.CompletedProcess[bytes]:
+    """The command with redirections: ``line`` follows it."""
+    command = ["bash", "-c", f'exec "$@" {line}', "bash", sys.executable, "-m", "overlay"]
+    return subprocess.run([*command, *map(str, args)], capture_output=True, check=False, timeout=60)
+
+
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+
+
+@pytest.mark.parametrize("args", [["mtu", "vxlan"], ["demo"], ["--help"], ["encap", "-", "-"]])
+def test_a_closed_standard_output(args: list[str]) -> None:
+    result = bash(">&-", *args)
+    assert result.returncode == 2
+    assert result.stderr == b"overlay: standard output is closed\n"
+
+
+def test_a_closed_standard_input() -> None:
+    result = bash("<&-", "show", "-")
+    assert result.returncode == 2
+    assert result.stderr == b"overlay: standard input is closed\n"
+
+
+@needs_full
+@pytest.mark.parametrize("line", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("args", [["mtu", "nosuch"], ["show", "/there/is/none"]])
+def test_an_error_that_cannot_be_said(line: str, args: list[str]) -> None:
+    assert bash(line, *args).returncode == 2
+
+
+@needs_full
+def test_a_full_disk_is_named(capture: Path, tmp_path: Path) -> None:
+    result = shell("encap", capture, "/dev/full", *VXLAN)
+    assert result.returncode == 2
+    assert result.stderr == b"overlay: /dev/full: No space left on device\n"
+    for args in (["mtu", "vxlan"], ["show", capture], ["encap", capture, "-", *VXLAN]):
+        result = bash(">/dev/full", *args)
+        assert result.returncode == 2
+        assert result.stderr == b"overlay: <stdout>: No space left on device\n"
+    out = tmp_path / "there" / "out.pcap"
+    out.parent.mkdir()
+    source = write(tmp_path / "large.pcap", [bytes(1000)] * 1000)
+    command = [sys.executable, "-m", "overlay", "encap", str(source), str(out), *VXLAN]
+    result = subprocess.run(
+        ["bash", "-c", 'ulimit -f 1 && exec "$@"', "bash", *command],
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr.decode() == f"overlay: {out}: File too large\n"
+    assert list(out.parent.iterdir()) == []
 
 
 def test_output_may_replace_its_input_and_keeps_its_mode(capture: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,10 +13,11 @@ import overlay
 from overlay import PROTOCOLS
 from overlay._backend import load
 from overlay.codec import Codec
+from overlay.io.naming import naming
 
 from .measure import CAPACITY, batch_rates, single_rates
 from .option import make
-from .stream import plain
+from .stream import counted, print_table
 
 #: Frames of each size class; IMIX is 7 of 64, 4 of 594 and 1 of 1518 bytes, FCS counted.
 SIZES: dict[str, tuple[int, ...]] = {
@@ -38,18 +40,17 @@ def _frame(size: int, flow: int) -> bytes:
     return ethernet + bytes(ip) + udp + bytes(length - 28)
 
 
-def _measure(codec: Codec, seconds: float) -> list[dict[str, Any]]:
-    """One result a protocol, size and way."""
+def _measure(codec: Codec, seconds: float, step: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One result a protocol, size and way; ``step`` is told of each."""
     results = []
     for kind in PROTOCOLS.values():
         tunnel = make(kind, 0x123456, local="192.0.2.1", remote="192.0.2.2")
         for name, sizes in SIZES.items():
             frames = [_frame(sizes[i % len(sizes)], i) for i in range(60)]
             mean = sum(map(len, frames)) / len(frames)
-            for way, rates in (
-                ("batch", batch_rates(codec, tunnel, frames, seconds)),
-                ("single", single_rates(codec, tunnel, frames, seconds)),
-            ):
+            for way, measure in (("batch", batch_rates), ("single", single_rates)):
+                step(f"{codec.name} {tunnel.name} {name} {way}")
+                rates = measure(codec, tunnel, frames, seconds)
                 results.append({
                     "protocol": tunnel.name, "size": name, "way": way,
                     "encap_mpps": rates[0] / 1e6, "decap_mpps": rates[1] / 1e6,
@@ -91,15 +92,18 @@ def command(file: str | None, plot: str | None, seconds: float) -> None:
     codecs = [load(overlay.backend)]
     if overlay.backend != "reference":
         codecs.append(load("reference"))
-    each = seconds / (len(codecs) * len(PROTOCOLS) * len(SIZES) * 4)
-    results = {codec.name: _measure(codec, each) for codec in codecs}
+    steps = len(codecs) * len(PROTOCOLS) * len(SIZES) * 2
+    each = seconds / (2 * steps)
+    with counted(steps) as step:
+        results = {codec.name: _measure(codec, each, step) for codec in codecs}
     _ratios(results[overlay.backend], results["reference"])
     if file is not None:
         text = json.dumps({"version": overlay.__version__, "batch": CAPACITY, "results": results})
-        with click.open_file(file, "w") as out:
+        with naming("<stdout>" if file == "-" else file), click.open_file(file, "w") as out:
             out.write(text + "\n")
     if plot is not None:
-        _draw(results, plot)
+        with naming(plot):
+            _draw(results, plot)
     if file != "-":
         _print(results[overlay.backend])
 
@@ -129,7 +133,7 @@ def _print(results: list[dict[str, Any]]) -> None:
             ),
             end_section=result["size"] == "IMIX" and result["way"] == "single",
         )  # fmt: skip
-    plain().print(table)
+    print_table(table)
 
 
 def _draw(results: dict[str, list[dict[str, Any]]], path: str) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import overlay
 from overlay import PROTOCOLS, Batch, CaptureError, Profile, Status
 from overlay.io.pcap import Burst, CaptureWriter
+from overlay.layout import STT_PORT, fields
 
 from . import DONE, FAILED, REFUSED, fail
 from .option import JSON, PORT, PROFILE, STRICT, Number, profile_of
@@ -19,8 +20,28 @@ from .stream import Output, Tally, open_input, watched
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
 _MOVED = ("offset", "length", "wire", "key", "protocol", "mss", "link")
 
+# A frame that decap refuses for one of these is in no tunnel of ours.
+_IN_NO_TUNNEL = (
+    Status.ETHERNET_TRUNCATED, Status.NOT_IP, Status.UNKNOWN_PROTOCOL, Status.GRE_PROTOCOL,
+)  # fmt: skip
+
+_HINT = "checksums of offloading senders are not final in captures: --profile lenient takes them"
+_HINTED = (Status.UDP_CHECKSUM, Status.TCP_CHECKSUM, Status.IP_CHECKSUM, Status.IP_LENGTH)
+
 #: Packets this close in time, in ns, go to the reassembler together.
 _TICK = 100_000_000
+
+
+def _is_tunnel(frame: memoryview, vxlan_port: int) -> bool:
+    """Whether a frame's headers say that it is in a tunnel, be they right or wrong."""
+    said = {f.name: bytes(frame[f.offset : f.offset + f.size]) for f in fields(
+        frame, vxlan_port=vxlan_port
+    )}  # fmt: skip
+    return (
+        said.get("outer.udp.destination_port") == vxlan_port.to_bytes(2, "big")
+        or said.get("outer.tcp.destination_port") == STT_PORT.to_bytes(2, "big")
+        or said.get("nvgre.protocol") == b"\x65\x58"
+    )
 
 
 class Decapsulator:
@@ -47,7 +68,10 @@ class Decapsulator:
         tally.bytes_read += int(batch.wire.sum(dtype=np.int64))
         overlay.decap_batch(batch, self._profile)
         whole = list(self._reassembled(batch, burst.timestamps))
-        self._count(batch)
+        drops = batch.drops()
+        drops.pop(Status.STT_INCOMPLETE, None)  # held
+        tally.drops.update(drops)
+        self._count(batch, batch.status == 0)
         self._deeper(batch)
         done = batch.status == 0
         if not whole and not (self._resegment and batch.mss[done].any()):
@@ -56,31 +80,35 @@ class Decapsulator:
             return
         found = [(row, batch, row) for row in np.flatnonzero(done).tolist()]
         for made, rows in whole:
-            self._count(made)
+            self._count(made, made.status == 0)
             self._deeper(made)
             good = np.flatnonzero(made.status == 0).tolist()
             found += [(int(rows[place]), made, place) for place in good]
         found.sort(key=lambda entry: entry[0])
         self._write(found, burst)
 
-    def _count(self, batch: Batch) -> None:
-        """Count frames by protocol, and refused packets by reason; held segments are neither."""
-        counts = np.bincount(batch.protocol[batch.status == 0], minlength=1).tolist()
+    def _count(self, batch: Batch, opened: npt.NDArray[np.bool_]) -> None:
+        """Count the tunnels that these rows came out of."""
+        counts = np.bincount(batch.protocol[opened], minlength=1).tolist()
         self._tally.protocols.update({_NAMES.get(p, "other"): n for p, n in enumerate(counts) if n})
-        drops = batch.drops()
-        drops.pop(Status.STT_INCOMPLETE, None)
-        self._tally.drops.update(drops)
 
     def _deeper(self, batch: Batch) -> None:
-        """Decap what is a tunnel's packet again; leave what is not."""
+        """Decap what is a tunnel's packet again; leave what is not, refuse what is a bad one."""
         for _ in range(self._depth - 1):
             before = {name: getattr(batch, name).copy() for name in _MOVED}
             candidates = batch.status == 0
             batch.link[candidates] = 0
             done = overlay.decap_batch(batch, self._inner)
-            frames = candidates & (batch.status != 0)
+            self._count(batch, candidates & (batch.status == 0))
+            refused = candidates & (batch.status != 0)
+            frames = refused & np.isin(batch.status, _IN_NO_TUNNEL)
             for name, column in before.items():
-                getattr(batch, name)[frames] = column[frames]
+                getattr(batch, name)[refused] = column[refused]
+            for row in np.flatnonzero(refused & ~frames).tolist():
+                if not _is_tunnel(batch[row], self._inner.vxlan_port):
+                    frames[row] = True
+            statuses = np.bincount(batch.status[refused & ~frames], minlength=1).tolist()
+            self._tally.drops.update({Status(s): n for s, n in enumerate(statuses) if n})
             batch.status[frames] = 0
             if not done:
                 return
@@ -162,7 +190,7 @@ class Decapsulator:
 )  # fmt: skip
 @click.option(
     "--depth", type=click.IntRange(1, 16), default=1, show_default=True,
-    help="Tunnels within tunnels to remove at most.",
+    help="Tunnels within tunnels to remove at most; STT segments within are not reassembled.",
 )  # fmt: skip
 @click.option("--resegment", is_flag=True, help="Cut STT frames by their MSS.")
 @JSON
@@ -197,6 +225,8 @@ def command(
             output.describe()
             work.finish()
     tally.show(as_json, to_stderr=target == "-")
+    if profile == "rfc" and not as_json and any(tally.drops[status] for status in _HINTED):
+        click.echo(_HINT, err=target == "-")
     if broken is not None:
         fail(str(broken))
         return FAILED

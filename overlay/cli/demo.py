@@ -17,7 +17,7 @@ from overlay.layout import fields, name_at
 from . import DONE, REFUSED
 from .measure import batch_rates, single_rates
 from .option import JSON, make
-from .stream import plain
+from .stream import print_table
 
 _SEQUENCE = 0x1234567
 
@@ -121,6 +121,6 @@ def _print(results: list[dict[str, Any]], count: int, main: Codec, reference: Co
                 *(f"{rate:.3g}" for rate in rates),
                 f"{result['twins']}, batch {result['batch']}" if first else "",
             )
-    plain().print(table)
+    print_table(table)
     if reference is None:
         click.echo("Only the reference backend is here: there is no twin to compare with.")

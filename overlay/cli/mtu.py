@@ -7,11 +7,11 @@ from collections import Counter
 
 import click
 
-from overlay import PROTOCOLS, Tunnel
+from overlay import PROTOCOLS, ConfigError, Tunnel
 from overlay.layout import fields
 
 from .option import JSON, Number, make
-from .stream import plain
+from .stream import print_table
 
 _SHOWN = {
     "ethernet": "Ethernet", "vlan": "802.1Q tag", "ipv4": "IPv4", "ipv6": "IPv6", "udp": "UDP",
@@ -30,7 +30,7 @@ def _sizes(tunnel: Tunnel) -> dict[str, int]:
 
 
 @click.command("mtu")
-@click.argument("protocol", type=click.Choice(list(PROTOCOLS)))
+@click.argument("protocol", metavar="PROTOCOL", type=click.Choice(list(PROTOCOLS)))
 @click.option(
     "--underlay", type=Number(), default=1500, show_default=True, help="IP MTU of the underlay."
 )
@@ -52,7 +52,10 @@ def command(
     kind = PROTOCOLS[protocol]
     tunnel = make(kind, 0x1000, local=ends[0], remote=ends[1], outer_vlan=1 if vlan else None)
     headers = _sizes(tunnel)
-    inner = tunnel.inner_mtu(underlay, inner_tags=inner_tags)
+    try:
+        inner = tunnel.inner_mtu(underlay, inner_tags=inner_tags)
+    except ConfigError as error:
+        raise click.UsageError(f"--underlay {underlay}: expected {error.expected}") from None
     result = {
         "protocol": protocol,
         "headers": headers,
@@ -82,4 +85,4 @@ def command(
     table.add_row(str(result["tcp_mss_ipv6"]), "TCP MSS, inner IPv6")
     if protocol == "stt":
         table.add_row("65517", "largest frame, segmented")
-    plain().print(table)
+    print_table(table)

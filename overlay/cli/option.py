@@ -48,10 +48,13 @@ class Number(_Type):
         if isinstance(value, int) or value in self.words:
             return value
         try:
-            return int(value, 0)
+            number = int(value, 0)
         except ValueError:
             words = "".join(f" or {word!r}" for word in self.words)
             self.fail(f"{value!r} is not a number{words}", param, ctx)
+        if number.bit_length() > 64:
+            self.fail(f"{value!r} is beyond 64 bits", param, ctx)
+        return number
 
 
 class Ports(_Type):
@@ -60,7 +63,7 @@ class Ports(_Type):
     name = "port|low-high"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", value)
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", value, re.ASCII)
         if match is None:
             self.fail(f"{value!r} is neither a port nor a range low-high", param, ctx)
         low, high = match.groups()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -15,7 +17,7 @@ from overlay import Batch, Status
 from overlay.io.pcap import Burst, Capture, CaptureWriter, Interface, open_capture
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 _PCAPNG = (".pcapng", ".ntar")
 _PCAP = (".pcap", ".cap", ".dmp")
@@ -23,6 +25,10 @@ _PCAP = (".pcap", ".cap", ".dmp")
 
 def open_input(path: str) -> Capture:
     """The capture of this name; ``-`` is standard input."""
+    if not path:
+        raise click.UsageError("IN has no name: give a file, or - for standard input")
+    if path == "-" and sys.stdin is None:
+        raise click.UsageError("standard input is closed")
     return open_capture(sys.stdin.buffer if path == "-" else path)
 
 
@@ -38,6 +44,8 @@ class Output:
     """OUT: a writer that describes the input's interfaces as they come."""
 
     def __init__(self, path: str, capture: Capture) -> None:
+        if not path:
+            raise click.UsageError("OUT has no name: give a file, or - for standard output")
         if path == "-" and sys.stdout.isatty():
             raise click.UsageError("OUT is a terminal: give a file, or pipe it on")
         self._capture = capture
@@ -57,9 +65,13 @@ class Output:
             self._described += len(new)
 
 
+def _is_watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def watched(capture: Capture) -> Iterator[Burst]:
     """The capture's bursts, with a progress bar where somebody looks."""
-    if not sys.stderr.isatty():
+    if not _is_watched():
         yield from capture
         return
     from rich.console import Console
@@ -75,12 +87,37 @@ def watched(capture: Capture) -> Iterator[Burst]:
             bar.update(task, completed=capture.position)
 
 
-def plain(to_stderr: bool = False) -> Console:
-    """Where tables go: as wide as they are, unless a terminal is narrower."""
+@contextlib.contextmanager
+def counted(total: int) -> Iterator[Callable[[str], None]]:
+    """Gives a function to call before each of ``total`` steps, with what is done next.
+
+    It draws a progress bar where somebody looks, and nothing between the calls.
+    """
+    if not _is_watched():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+        console=Console(stderr=True), transient=True, auto_refresh=False,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("", total=total)
+        done = itertools.count()
+        yield lambda what: bar.update(task, description=what, completed=next(done), refresh=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as it is, unless a terminal is narrower."""
     from rich.console import Console
 
-    console = Console(stderr=to_stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=to_stderr, highlight=False, width=250)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=250)
+    with console.capture() as text:
+        console.print(table)
+    click.echo(text.get(), nl=False)
 
 
 class Tally:
