@@ -6,6 +6,7 @@ library gets none of it.  What must not: the command itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -28,5 +29,6 @@ if RUNNING:
 
 def refuse(error: Exception) -> int:
     """Say why there is no backend, in one line on stderr; the exit status."""
-    print("overlay:", *str(error).split(), file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # the status says it, if nothing else can
+        print("overlay:", *str(error).split(), file=sys.stderr, flush=True)
     return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,8 @@ def command(file: str | None, plot: str | None, seconds: float) -> None:
     The ratio is to the reference backend in the same run; percent is the
     overhead's part of the packet.
     """
+    if math.isnan(seconds):
+        raise click.BadParameter("nan is not a number of seconds", param_hint="--seconds")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise click.UsageError("--plot needs matplotlib: pip install 'overlay-dataplane[plot]'")
     codecs = [load(overlay.backend)]
