@@ -97,3 +97,13 @@ def tool() -> Callable[[str], str]:
         return shutil.which(name) or missing(name)
 
     return find
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A capture of the sample's frames without tags, which every protocol carries unchanged."""
+    from command import write
+    from overlay.cli.demo import sample
+
+    frames = [f for f in sample() if f[12:14] not in (b"\x81\0", b"\x88\xa8")]
+    return write(tmp_path / "in.pcap", frames)

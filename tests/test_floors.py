@@ -20,7 +20,7 @@ CSRC = ROOT / "csrc"
 
 # Lowest first.  Modules of one floor are blind to each other.
 PYTHON_FLOORS = [
-    {"errors"},
+    {"_command", "errors"},
     {"address"},
     {"tunnel"},
     {"profile", "batch"},
@@ -37,7 +37,7 @@ PYTHON_FLOORS = [
     {"__main__"},
 ]
 # (who, whom): imports upwards that are made at call time.
-UPWARDS = {("batch", "io")}
+UPWARDS = {("batch", "io"), ("codec", "_backend")}
 
 C_FLOORS = [
     {"overlay"},
