@@ -72,7 +72,8 @@ class Tunnel:
         inner one (uniform model, RFC 2983).
     :param ecn: ``"rfc6040"`` copies the inner ECN field (normal mode);
         ``"compat"`` sends Not-ECT to peers that cannot propagate marks
-        (compatibility mode, RFC 6040 4.3); ``"zero"`` never marks.
+        (compatibility mode, RFC 6040 4.3); ``"zero"``, which sends the same,
+        says that no marks are wanted.
     :param df: the IPv4 Don't Fragment bit.
     :param ip_id: the IPv4 identification, 0..65535; None sends 0 with ``df``
         and a counter without it (RFC 6864).
