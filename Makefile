@@ -20,7 +20,7 @@ EXTENSIONS := $(VENV)/stamp-extensions
 C_SOURCES := $(filter-out $(wildcard csrc/fuzz/*),$(wildcard csrc/*.c csrc/*/*.c))
 C_HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
 FUZZ := $(patsubst csrc/fuzz/%.c,%,$(wildcard csrc/fuzz/*.c))
-PYX := $(wildcard overlay/*.pyx overlay/*.pxd overlay/_cffi_build.py)
+PYX := $(wildcard overlay/*.pyx overlay/*.pxd overlay/live/*.pxi overlay/_cffi_build.py)
 PYTHON_SOURCES := overlay tests benchmarks setup.py docs/conf.py
 
 WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Wshadow -Werror
@@ -103,7 +103,7 @@ wheel: $(DEV) ## dist/*.tar.gz, and a wheel built from it
 
 clean: ## remove everything that the verbs made
 	rm -rf $(VENV) build dist benchmarks/build docs/_build *.egg-info .benchmarks .hypothesis
-	rm -rf .mypy_cache .pytest_cache .ruff_cache overlay/*.so overlay/_native.c overlay/_cffi_*.c
+	rm -rf .mypy_cache .pytest_cache .ruff_cache overlay/*.so overlay/_native.c overlay/_live.c overlay/_cffi_*.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -1,4 +1,4 @@
-"""Build only: the two extensions over the C core.  Everything else is in pyproject.toml.
+"""Build only: the extensions over the C core.  Everything else is in pyproject.toml.
 
 Every extension is optional: where none can be built (no compiler, no Python
 headers) the package installs all the same and runs on its pure-Python twin.
@@ -6,13 +6,15 @@ OVERLAY_REQUIRE_EXTENSIONS=1 makes a failed build an error instead.
 """
 
 import os
+import sys
 from glob import glob
 from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = sorted(set(glob("csrc/**/*.c", recursive=True)) - set(glob("csrc/fuzz/*.c")))
+SOURCES = sorted(glob("csrc/*.c"))
+DEVICES = sorted(glob("csrc/io/*.c"))  # Linux: the only C that makes system calls
 HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 # No -march: a wheel runs on every machine of its architecture.  CFLAGS has its way.
 FLAGS = ["-std=c11", "-fvisibility=hidden", *([] if "CFLAGS" in os.environ else ["-O3", "-g0"])]
@@ -29,16 +31,21 @@ class OptionalBuild(build_ext):
             extension.optional = not REQUIRED
 
 
-native = Extension(
-    "overlay._native",
-    ["overlay/_native.pyx", *SOURCES],
-    include_dirs=["csrc"],
-    depends=HEADERS,
-    extra_compile_args=FLAGS,
-)
+def extension(name: str, sources: list[str]) -> Extension:
+    return Extension(
+        f"overlay.{name}",
+        [f"overlay/{name}.pyx", *sources],
+        include_dirs=["csrc"],
+        depends=[*HEADERS, *glob("overlay/*.pxd"), *glob("overlay/live/*.pxi")],
+        extra_compile_args=FLAGS,
+    )
+
+
 bindings: dict[str, Any] = {}
 if os.path.exists("overlay/_native.pyx"):
-    bindings["ext_modules"] = [native]
+    bindings["ext_modules"] = [extension("_native", SOURCES)]
+    if sys.platform == "linux":
+        bindings["ext_modules"].append(extension("_live", [*SOURCES, *DEVICES]))
 if os.path.exists("overlay/_cffi_build.py"):
     bindings["cffi_modules"] = ["overlay/_cffi_build.py:ffi"]
 

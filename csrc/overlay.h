@@ -71,11 +71,30 @@ enum ov_status {
     OV_INNER_TOO_SHORT,
     OV_INNER_TAGGED,
     OV_ECN_CONGESTION,
+    OV_FRAGMENT_HELD,
+    OV_FRAGMENT_TIMEOUT,
+    OV_FRAGMENT_OVERLAP,
+    OV_FRAGMENT_LIMIT,
+    OV_UNKNOWN_REMOTE,
+    OV_SOURCE_MAC,
+    OV_OWN_MAC,
+    OV_SPOOFED_SOURCE,
+    OV_RESERVED_MAC,
+    OV_PORT_VLAN,
+    OV_NO_DESTINATION,
+    OV_SAME_PORT,
+    OV_SUPPRESSED,
+    OV_UNRESOLVED,
+    OV_DEVICE_FULL,
+    OV_DEVICE_DOWN,
+    OV_DEVICE_REFUSED,
+    OV_DEVICE_OVERRUN,
+    OV_FAULT_INJECTED,
     OV_STATUS_COUNT
 };
 
 enum ov_protocol { OV_NONE, OV_VXLAN, OV_NVGRE, OV_STT, OV_PROTOCOL_COUNT };
-enum ov_link { OV_ETHERNET, OV_RAW_IP, OV_OTHER_LINK };
+enum ov_link { OV_ETHERNET, OV_RAW_IP, OV_OTHER_LINK, OV_UDP };
 enum ov_inner_vlan { OV_VLAN_KEEP, OV_VLAN_STRIP, OV_VLAN_REJECT };
 enum ov_base { OV_RFC, OV_STRICT, OV_LENIENT };
 enum ov_zero6 { OV_ZERO6_REFUSE, OV_ZERO6_ACCEPT, OV_ZERO6_PAIRS };
@@ -149,7 +168,8 @@ struct ov_policy {
     uint8_t verify;     /* 1: verify UDP and TCP checksums */
     uint8_t zero6;      /* enum ov_zero6 */
     uint8_t drop_reserved_vsid;
-    uint8_t zero[2];
+    uint8_t partial; /* 1: batches leave a partial inner checksum so, and say it */
+    uint8_t zero[1];
 };
 
 /* Rows of bytes in one array, and a column for every fact. */
@@ -163,13 +183,15 @@ struct ov_batch {
     uint64_t *base;    /* first byte that the row may use */
     uint64_t *offset;  /* first byte of the frame or packet */
     uint64_t *key;
-    uint32_t *length; /* bytes that are here */
-    uint32_t *wire;   /* bytes on the wire, >= length */
-    uint32_t *origin; /* row of the input batch */
-    uint16_t *mss;
+    uint64_t *outer;   /* of a row that was decapsulated: its outer IP header in data */
+    uint32_t *length;  /* bytes that are here */
+    uint32_t *wire;    /* bytes on the wire, >= length */
+    uint32_t *origin;  /* row of the input batch */
+    uint16_t *mss;     /* of a super-frame: payload bytes of each packet it stands for; or 0 */
     uint8_t *status;   /* enum ov_status */
     uint8_t *protocol; /* enum ov_protocol */
     uint8_t *link;     /* enum ov_link */
+    uint8_t *checksum; /* enum ov_inner_checksum: the frame's TCP or UDP checksum */
 };
 
 /* One packet, decapsulated: where its frame lies and what is to be mended in it. */
@@ -178,6 +200,7 @@ struct ov_frame {
     uint32_t offset; /* of the inner frame in the packet */
     uint32_t length; /* its bytes that are here, before mending */
     uint32_t wire;   /* its bytes on the wire, before mending */
+    uint32_t outer;  /* of the outer IP header in the packet */
     uint32_t l4;     /* inner L4 header whose checksum is to be completed, or 0 */
     uint32_t l4_end; /* end of that datagram in the frame */
     uint16_t mss;

@@ -169,6 +169,7 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
     int status = outer_parse(packet, length, wire, link, y->base == OV_LENIENT, &o);
     if (unlikely(status != OV_OK))
         return status;
+    d->outer = o.l3;
     if (o.protocol == IP_UDP && enabled(y, OV_VXLAN)) {
         if (unlikely(o.here - o.l4 < UDP_LENGTH))
             return OV_UDP_TRUNCATED;
@@ -176,12 +177,12 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
             return OV_UNKNOWN_PROTOCOL;
         status = udp_check(y, packet, &o);
         if (likely(status == OV_OK))
-            status = vxlan_check(y, packet, &o, d);
+            status = vxlan_check(y, packet, &o, o.l4 + UDP_LENGTH, d);
     } else if (o.protocol == IP_GRE && enabled(y, OV_NVGRE)) {
         status = nvgre_check(y, packet, &o, d);
     } else if (o.protocol == IP_TCP && enabled(y, OV_STT)) {
         const struct outer copy = o;
-        struct ov_frame whole = {0};
+        struct ov_frame whole = {.outer = o.l3};
         status = stt_decap(y, packet, &copy, &whole);
         *d = whole;
         return status;
@@ -189,6 +190,24 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
         return OV_UNKNOWN_PROTOCOL;
     }
     return unlikely(status != OV_OK) ? status : open_frame(y, packet, &o, d);
+}
+
+/* A row that begins at the tunnel header: the payload of a datagram that a
+ * socket has received, and so has checked.  Its outer IP header, which lies at
+ * outer[i], gives the ECN field. */
+static int decap_datagram(const struct ov_policy *y, const struct ov_batch *b, size_t i,
+                          struct ov_frame *d)
+{
+    const uint8_t *packet = b->data + b->offset[i];
+    struct outer o = {.end = b->wire[i], .here = b->length[i]};
+    if (!enabled(y, OV_VXLAN))
+        return OV_UNKNOWN_PROTOCOL;
+    if (b->outer[i] > b->size || b->size - b->outer[i] < 20)
+        return OV_BAD_ROW;
+    const uint8_t *ip = b->data + b->outer[i];
+    o.tos = ip[0] >> 4 == 4 ? ip[1] : (uint8_t)(get16(ip) >> 4);
+    int status = vxlan_check(y, packet, &o, 0, d);
+    return status != OV_OK ? status : open_frame(y, packet, &o, d);
 }
 
 void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t length, size_t wire,
@@ -264,6 +283,7 @@ always_inline bool decap_plain(uint16_t vxlan_port, const uint8_t *packet, uint3
     bad |= is_tagged(packet + at);
     d->key = get24(packet + at - 4);
     d->offset = at;
+    d->outer = L3;
     d->length = d->wire = end - at;
     d->protocol = udp ? OV_VXLAN : OV_NVGRE;
     return likely(bad == 0);
@@ -277,9 +297,11 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
     size_t left = 0;
     for (size_t i = 0; i < b.count; i++) {
         struct ov_frame d = {0};
-        uint64_t offset = b.offset[i];
+        const uint64_t before = b.offset[i];
+        uint64_t offset = before;
         uint32_t length = b.length[i], wire = b.wire[i];
         int status = b.status[i];
+        uint8_t partial = OV_CSUM_UNKNOWN;
         kernel_prefetch(&b, i, 0);
         bool good = kernel_row_good(&b, b.base[i], offset, length, wire);
         if (likely(good && plain && length == wire && (status | b.link[i]) == 0 &&
@@ -288,12 +310,18 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         } else {
             struct ov_frame any = {0};
             if (status == OV_OK)
-                status = good ? decap_packet(policy, b.data + offset, length, wire, b.link[i], &any)
-                              : OV_BAD_ROW;
+                status = !good ? OV_BAD_ROW
+                         : b.link[i] == OV_UDP
+                             ? decap_datagram(policy, &b, i, &any)
+                             : decap_packet(policy, b.data + offset, length, wire, b.link[i], &any);
             if (status != OV_OK) {
                 b.status[i] = (uint8_t)status;
                 left++;
                 continue;
+            }
+            if (policy->partial && any.l4 != 0) {
+                any.l4 = 0;
+                partial = OV_CSUM_PARTIAL;
             }
             offset += any.offset;
             if ((any.insert | any.remove | any.tos_at) != 0 || any.l4 != 0)
@@ -302,6 +330,8 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
             any.wire += (uint32_t)any.insert - any.remove;
             d = any;
         }
+        if (likely(b.link[i] != OV_UDP))
+            b.outer[i] = before + d.outer;
         b.offset[i] = offset;
         b.length[i] = d.length;
         b.wire[i] = d.wire;
@@ -309,6 +339,7 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         b.mss[i] = d.mss;
         b.protocol[i] = d.protocol;
         b.link[i] = OV_ETHERNET;
+        b.checksum[i] = partial;
     }
     return b.count - left;
 }

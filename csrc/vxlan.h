@@ -38,11 +38,11 @@ _Static_assert(sizeof(struct vxlan) == VXLAN_LENGTH, "RFC 7348, section 5");
 
 /* ---- check ------------------------------------------------------------------ */
 
-/* Step 11: *o is a UDP datagram for VXLAN; gives the key and the inner offset. */
+/* Step 11: at is where the payload of a datagram for VXLAN begins; gives the key
+ * and the inner offset. */
 always_inline int vxlan_check(const struct ov_policy *y, const uint8_t *packet,
-                              const struct outer *o, struct ov_frame *d)
+                              const struct outer *o, uint32_t at, struct ov_frame *d)
 {
-    uint32_t at = o->l4 + UDP_LENGTH;
     if (unlikely(o->here - at < VXLAN_LENGTH))
         return OV_HEADER_TRUNCATED;
     const uint8_t *header = packet + at;

@@ -24,12 +24,14 @@ __all__ = ["Batch"]
 
 # struct ov_batch, word for word: addresses and counts, each 64 bits.
 _WORDS = (
-    "data size capacity count used gap base offset key length wire origin mss status protocol link"
+    "data size capacity count used gap "
+    "base offset key outer length wire origin mss status protocol link checksum"
 ).split()
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("base", np.uint64),
     ("offset", np.uint64),
     ("key", np.uint64),
+    ("outer", np.uint64),
     ("length", np.uint32),
     ("wire", np.uint32),
     ("origin", np.uint32),
@@ -37,6 +39,7 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("status", np.uint8),
     ("protocol", np.uint8),
     ("link", np.uint8),
+    ("checksum", np.uint8),
 )
 _COUNT, _USED, _GAP = _WORDS.index("count"), _WORDS.index("used"), _WORDS.index("gap")
 
@@ -87,8 +90,14 @@ class Batch:
     key       uint64  VNI, VSID or Context ID after encap or decap
     status    uint8   an :class:`~overlay.errors.Status`
     protocol  uint8   of the tunnel added or removed last, 0 for none
-    link      uint8   what the row begins with: 0 Ethernet, 1 IP, 2 other
-    mss       uint16  of an STT frame that the receiver is to segment, or 0
+    link      uint8   what the row begins with: 0 Ethernet, 1 IP, 2 other,
+                      3 a UDP payload
+    mss       uint16  of a super-frame, which stands for many TCP or UDP
+                      packets: the payload bytes of each; or 0
+    checksum  uint8   the frame's TCP or UDP checksum: 0 as it should be,
+                      1 verified, 2 partial (the pseudo-header's sum alone)
+    outer     uint64  of a row that decap took: where in ``data`` its outer
+                      IP header lies
     origin    uint32  the row of the input batch, for rows made from one
     ========  ======  =====================================================
 
@@ -252,7 +261,7 @@ class Batch:
     def clear(self) -> None:
         """Forget every row; the memory stays."""
         self._struct[_COUNT] = self._struct[_USED] = 0
-        for name in ("status", "protocol", "mss", "link", "origin", "key"):
+        for name in ("status", "protocol", "mss", "link", "checksum", "origin", "key", "outer"):
             self._columns[name][:] = 0
 
     # -- columns --------------------------------------------------------------
@@ -292,8 +301,10 @@ class Batch:
     key = property(lambda self: self._column("key"), doc="uint64: VNI, VSID or Context ID")
     status = property(lambda self: self._column("status"), doc="uint8: a Status")
     protocol = property(lambda self: self._column("protocol"), doc="uint8: protocol number")
-    link = property(lambda self: self._column("link"), doc="uint8: 0 Ethernet, 1 IP, 2 other")
-    mss = property(lambda self: self._column("mss"), doc="uint16: MSS of an STT frame, or 0")
+    link = property(lambda self: self._column("link"), doc="uint8: what the row begins with")
+    mss = property(lambda self: self._column("mss"), doc="uint16: of a super-frame, or 0")
+    checksum = property(lambda self: self._column("checksum"), doc="uint8: 2 where it is partial")
+    outer = property(lambda self: self._column("outer"), doc="uint64: the outer IP header in data")
     origin = property(lambda self: self._column("origin"), doc="uint32: row of the input batch")
 
     # -- rows -----------------------------------------------------------------

@@ -101,6 +101,28 @@ class Status(IntEnum):
     INNER_TOO_SHORT = 51, "the inner frame is shorter than an Ethernet header (14 bytes)"
     INNER_TAGGED = 52, "the inner frame carries a VLAN tag"
     ECN_CONGESTION = 53, "congestion was marked on a packet whose sender cannot hear of it"
+    # Outer fragments.
+    FRAGMENT_HELD = 54, "the outer packet is a fragment, held until its others arrive"
+    FRAGMENT_TIMEOUT = 55, "the other fragments of the outer packet did not arrive in time"
+    FRAGMENT_OVERLAP = 56, "the fragments of the outer packet overlap"
+    FRAGMENT_LIMIT = 57, "too many fragments of outer packets are waiting"
+    # The switch.
+    UNKNOWN_REMOTE = 58, "the network has no remote of this address"
+    SOURCE_MAC = 59, "the frame's source MAC address is zero or a group"
+    OWN_MAC = 60, "the frame came back: its source MAC address is a local port's own"
+    SPOOFED_SOURCE = 61, "the frame's source MAC address is bound to another place"
+    RESERVED_MAC = 62, "the frame's destination is reserved to its link (01:80:c2:00:00:0x)"
+    PORT_VLAN = 63, "no port of the device has the frame's VLAN tag"
+    NO_DESTINATION = 64, "the network has nowhere to send the frame to"
+    SAME_PORT = 65, "the frame's destination is where it came from"
+    SUPPRESSED = 66, "the request was answered here and not flooded"
+    UNRESOLVED = 67, "the remote has no route, or its next hop does not answer"
+    # Devices.
+    DEVICE_FULL = 68, "the device's queue is full"
+    DEVICE_DOWN = 69, "the device is down or gone"
+    DEVICE_REFUSED = 70, "the device refused the packet"
+    DEVICE_OVERRUN = 71, "packets arrived faster than they were read"
+    FAULT_INJECTED = 72, "a fault was asked for"
 
 
 class OverlayError(Exception):

@@ -28,11 +28,13 @@ PYTHON_FLOORS = [
     {"layout", "record"},
     {"compiled"},
     {"_cffi_build", "_cffi_lib"},
-    {"_native", "_cffi_core"},
+    {"_native", "_cffi_core", "_live", "live"},
     {"reference", "native", "_cffi"},
     {"_backend"},
     {"check", "io"},
+    {"switch"},
     {"__init__"},
+    {"service", "lab"},
     {"cli"},
     {"__main__"},
 ]
@@ -48,7 +50,11 @@ C_FLOORS = [
     {"kernel", "decap"},
     {"vxlan", "nvgre", "stt", "pcap"},
     {"stt_reassembly", "stt_segment"},
-    {"tunnel"},
+    {"tunnel", "fdb", "neighbor", "fragment", "split", "icmp"},
+    {"bridge"},
+    {"device", "vnet"},
+    {"tap", "udp", "packet", "xdp", "memory"},
+    {"loop"},
 ]
 C_SYSTEM_HEADERS = {"stdbool.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}
 

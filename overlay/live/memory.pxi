@@ -1,0 +1,1 @@
+# A pair of queues in memory.
