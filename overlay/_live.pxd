@@ -37,9 +37,9 @@ cdef extern from "io/device.h" nogil:
     struct device
 
     struct device_ops:
-        int64_t (*recv)(device *d, ov_batch *b)
-        size_t (*send)(device *d, ov_batch *b, const uint32_t *rows, size_t count)
-        void (*close)(device *d)
+        int64_t (*recv)(device *d, ov_batch *b) noexcept nogil
+        size_t (*send)(device *d, ov_batch *b, const uint32_t *rows, size_t count) noexcept nogil
+        void (*close)(device *d) noexcept nogil
 
     struct device:
         const device_ops *ops
@@ -58,5 +58,5 @@ cdef extern from "io/device.h" nogil:
 
 cdef class Queue:
     cdef device *d
-    cdef readonly object owner
     cdef int attach(self, device *d) except -1
+    cdef device *open(self) except NULL

@@ -18,7 +18,7 @@ cdef class Queue:
         self.d = d
         return 0
 
-    cdef inline device *open(self) except NULL:
+    cdef device *open(self) except NULL:
         if self.d == NULL:
             raise ValueError("the device is closed")
         return self.d
