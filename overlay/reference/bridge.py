@@ -1,0 +1,251 @@
+"""The switch of a VTEP as a state machine: frames in, frames out and drops by name.
+
+Ports, remotes and the order of the checks.  No device, no clock, no tunnel header: a frame
+comes from a port's device or, decapsulated, from a tunnel, with the time at which it came.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from overlay.errors import ConfigError, Status
+
+from . import icmp, neighbor
+from .fdb import Fdb
+from .inner import ETHERNET, TAG, TPID_C
+
+__all__ = ["Bridge", "Drop", "Network", "Output", "Port", "Remote"]
+
+# ---- places ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Port:
+    """A local place: all of a device, or the frames of one VLAN on it."""
+
+    device: str
+    vlan: int | None = None
+    mac: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Remote:
+    """A VTEP on the other side of a tunnel."""
+
+    ip: str
+    tunnel: str = "vxlan"
+    key: int | None = None
+    relay: bool = False
+    flood: bool = True
+
+
+Where = Port | Remote
+
+
+@dataclass(frozen=True)
+class Output:
+    """A frame that leaves; ``reason`` is "answer" for what the switch says itself."""
+
+    where: Where
+    frame: bytes
+    reason: str = "forward"
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A frame, or a copy of one, that does not leave."""
+
+    status: Status
+
+
+Result = list[Output | Drop]
+
+
+@dataclass(eq=False)
+class Network:
+    """One broadcast domain."""
+
+    key: int
+    tunnel: str = "vxlan"
+    mtu: int = 1450
+    learn: bool = True
+    suppress_arp: bool = False
+    accept: str = "listed"
+    ports: list[Port] = field(default_factory=list)
+    remotes: list[Remote] = field(default_factory=list)
+    fdb: Fdb[Where] = field(default_factory=Fdb)
+    neighbors: dict[bytes, bytes] = field(default_factory=dict)
+
+    def add_port(self, port: Port) -> Port:
+        self.ports.append(port)
+        if port.mac:
+            self.fdb.add(port.mac, port, own=True)
+        return port
+
+    def remove_port(self, port: Port) -> None:
+        self.ports.remove(port)
+        self.fdb.flush(port, static=True)
+
+
+# ---- the switch --------------------------------------------------------------
+
+
+class Bridge:
+    """Networks by tunnel and key, and ports by device and VLAN."""
+
+    def __init__(self) -> None:
+        self.networks: list[Network] = []
+        self._keys: dict[tuple[str, int], Network] = {}
+
+    def add_network(self, network: Network) -> Network:
+        self._claim(network.tunnel, network.key, network)
+        self.networks.append(network)
+        return network
+
+    def remove_network(self, network: Network) -> None:
+        self.networks.remove(network)
+        self._keys = {at: other for at, other in self._keys.items() if other is not network}
+
+    def add_remote(self, network: Network, remote: Remote) -> Remote:
+        key = network.key if remote.key is None else remote.key
+        self._claim(remote.tunnel, key, network)
+        network.remotes.append(remote)
+        return remote
+
+    def remove_remote(self, network: Network, remote: Remote) -> None:
+        network.remotes.remove(remote)
+        network.fdb.flush(remote, static=True)
+
+    def _claim(self, tunnel: str, key: int, network: Network) -> None:
+        if self._keys.setdefault((tunnel, key), network) is not network:
+            raise ConfigError("key", key, f"a {tunnel} key that no other network has")
+
+    # -- from a device ---------------------------------------------------------
+
+    def from_device(self, device: str, frame: bytes, now: float, mss: int = 0) -> Result:
+        """A frame as the device gave it: the port is the one that has its VLAN."""
+        if len(frame) < ETHERNET:
+            return [Drop(Status.FRAME_TOO_SHORT)]
+        ports = {p.vlan: (n, p) for n in self.networks for p in n.ports if p.device == device}
+        vid = _vid(frame)
+        if vid is not None and vid in ports:
+            network, port = ports[vid]
+            return self.from_port(network, port, frame[:12] + frame[16:], now, mss)
+        if None not in ports:
+            return [Drop(Status.PORT_VLAN)]
+        network, port = ports[None]
+        return self.from_port(network, port, frame, now, mss)
+
+    def from_port(
+        self, network: Network, port: Port, frame: bytes, now: float, mss: int = 0
+    ) -> Result:
+        """A frame from one port, without that port's tag."""
+        refused = _check(network, port, frame)
+        if refused:
+            return [Drop(refused)]
+        if network.learn:
+            network.fdb.learn(frame[6:12], port, now)
+
+        asked = neighbor.request(frame) if network.suppress_arp else None
+        mac = network.neighbors.get(asked.target) if asked else None
+        if asked and mac:
+            reply = _egress(port, neighbor.answer(asked, mac))
+            return [Output(port, reply, "answer"), Drop(Status.SUPPRESSED)]
+
+        entry = None if frame[0] & 1 else network.fdb.lookup(frame[0:6])
+        if entry is None:
+            flooded = [remote for remote in network.remotes if remote.flood]
+            others = [other for other in network.ports if other is not port]
+            return _send(network, [*others, *flooded], frame, port, mss)
+        if entry.where is port:
+            return [Drop(Status.SAME_PORT)]
+        return _send(network, [entry.where], frame, port, mss)
+
+    # -- from a tunnel ---------------------------------------------------------
+
+    def from_remote(
+        self, tunnel: str, key: int, source: str, frame: bytes, now: float, learn: bool = True
+    ) -> Result:
+        """A frame that decap took from a packet of this source address.
+
+        ``learn`` is false where the packet forbids it (VXLAN's group policy, D bit).
+        """
+        network = self._keys.get((tunnel, key))
+        if network is None:
+            return [Drop(Status.UNKNOWN_KEY)]
+        if len(frame) < ETHERNET:
+            return [Drop(Status.INNER_TOO_SHORT)]
+        known = [r for r in network.remotes if (r.ip, r.tunnel) == (source, tunnel)]
+        remote = known[0] if known else None
+        if remote is None and network.accept == "listed":
+            return [Drop(Status.UNKNOWN_REMOTE)]
+        refused = _check(network, remote, frame)
+        if refused:
+            return [Drop(refused)]
+        if remote and network.learn and learn:
+            network.fdb.learn(frame[6:12], remote, now)
+
+        entry = None if frame[0] & 1 else network.fdb.lookup(frame[0:6])
+        relays = remote is not None and remote.relay
+        if entry is None:
+            onward = [r for r in network.remotes if relays and r.flood and r is not remote]
+            return _send(network, [*network.ports, *onward], frame)
+        where = entry.where
+        if where is remote:
+            return [Drop(Status.SAME_PORT if relays else Status.NO_DESTINATION)]
+        if isinstance(where, Remote) and not relays and not where.relay:
+            return [Drop(Status.NO_DESTINATION)]
+        return _send(network, [where], frame)
+
+
+# ---- steps -------------------------------------------------------------------
+
+
+def _vid(frame: bytes) -> int | None:
+    """The VLAN of a frame that is tagged by 802.1Q and goes on behind the tag."""
+    tpid, tci = struct.unpack_from("!HH", frame.ljust(ETHERNET + TAG, b"\0"), 12)
+    return int(tci) & 0xFFF if tpid == TPID_C and len(frame) >= ETHERNET + TAG else None
+
+
+def _check(network: Network, where: Where | None, frame: bytes) -> Status:
+    """Why the frame's addresses are refused, or OK."""
+    destination, source = frame[0:6], frame[6:12]
+    if source == bytes(6) or source[0] & 1:
+        return Status.SOURCE_MAC
+    if destination[:5] == b"\x01\x80\xc2\0\0" and destination[5] < 16:
+        return Status.RESERVED_MAC
+    return network.fdb.check(source, where)
+
+
+def _egress(port: Port, frame: bytes) -> bytes:
+    """The frame as the port's device carries it."""
+    if port.vlan is None:
+        return frame
+    return frame[:12] + struct.pack("!HH", TPID_C, port.vlan) + frame[12:]
+
+
+def _send(
+    network: Network,
+    targets: list[Where],
+    frame: bytes,
+    sender: Port | None = None,
+    mss: int = 0,
+) -> Result:
+    """The frame to each of these places, as far as it fits there."""
+    if not targets:
+        return [Drop(Status.NO_DESTINATION)]
+    is_big = icmp.l3_length(frame, mss) > network.mtu
+    results: Result = []
+    for where in targets:
+        if isinstance(where, Port):
+            results.append(Output(where, _egress(where, frame)))
+        elif is_big:
+            results.append(Drop(Status.MTU_EXCEEDED))
+        else:
+            results.append(Output(where, frame))
+    if sender and Drop(Status.MTU_EXCEEDED) in results:
+        told = icmp.too_big(frame, network.mtu)
+        if told:
+            results.insert(0, Output(sender, _egress(sender, told), "answer"))
+    return results
