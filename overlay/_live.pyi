@@ -22,3 +22,7 @@ class Queue:
 class PythonQueue(Queue):
     error: BaseException | None
     def __init__(self, device: Device) -> None: ...
+
+def memory_pair(
+    capacity: int, size: int, mtu: int, underlay: bool, first_mac: bytes, second_mac: bytes
+) -> tuple[Queue, Queue]: ...
