@@ -189,6 +189,8 @@ def test_a_relay_may(site: Site) -> None:
     assert site.tunnelled(frame(C, B), "192.0.2.5") == [Output(site.r1, frame(C, B))]
     assert site.tunnelled(frame(B, C), "192.0.2.3") == [Output(relay, frame(B, C))]
     assert site.tunnelled(frame(B, A), "192.0.2.5") == [Drop(Status.SAME_PORT)]
+    flooded = site.tunnelled(frame(EVERYBODY, C), "192.0.2.3")
+    assert [o.where for o in flooded if isinstance(o, Output)] == [site.p0, site.p1, relay]
 
 
 def test_tunnels_of_three_kinds_serve_one_network(site: Site) -> None:
@@ -238,6 +240,10 @@ def test_ageing() -> None:
     assert fdb.age(301.0) == 1
     assert [mac for mac, _ in fdb] == [B, C]
     assert fdb.flush("p") == 1
+    fdb.add(A, "p", 500.0, sticky=True)
+    assert fdb.check(A, "q") == Status.SPOOFED_SOURCE
+    assert fdb.learn(A, "q", 900.0) is None
+    assert fdb.age(801.0) == 1
     assert fdb.flush("p", static=True) == 1
     assert len(fdb) == 0
 

@@ -187,14 +187,13 @@ class Bridge:
             network.fdb.learn(frame[6:12], remote, now)
 
         entry = None if frame[0] & 1 else network.fdb.lookup(frame[0:6])
-        relays = remote is not None and remote.relay
         if entry is None:
-            onward = [r for r in network.remotes if relays and r.flood and r is not remote]
+            onward = [r for r in network.remotes if r.flood and _may_go(remote, r)]
             return _send(network, [*network.ports, *onward], frame)
         where = entry.where
         if where is remote:
-            return [Drop(Status.SAME_PORT if relays else Status.NO_DESTINATION)]
-        if isinstance(where, Remote) and not relays and not where.relay:
+            return [Drop(Status.SAME_PORT)]
+        if isinstance(where, Remote) and not _may_go(remote, where):
             return [Drop(Status.NO_DESTINATION)]
         return _send(network, [where], frame)
 
@@ -216,6 +215,11 @@ def _check(network: Network, where: Where | None, frame: bytes) -> Status:
     if destination[:5] == b"\x01\x80\xc2\0\0" and destination[5] < 16:
         return Status.RESERVED_MAC
     return network.fdb.check(source, where)
+
+
+def _may_go(source: Remote | None, target: Remote) -> bool:
+    """Split horizon: from one tunnel into another only where a relay is at either end."""
+    return source is not target and (target.relay or (source is not None and source.relay))
 
 
 def _egress(port: Port, frame: bytes) -> bytes:

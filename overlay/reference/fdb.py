@@ -20,8 +20,8 @@ Where = TypeVar("Where", bound=Hashable)
 class Entry(Generic[Where]):
     """Where a MAC address is.
 
-    ``own`` is a local port's own address.  It, ``static`` and ``sticky`` entries neither age nor
-    move; ``seen`` is when a learned one was heard last.
+    ``own`` is a local port's own address.  It and ``static`` entries neither age nor move;
+    ``sticky`` ones age and do not move.  ``seen`` is when the address was heard last.
     """
 
     where: Where
@@ -31,8 +31,12 @@ class Entry(Generic[Where]):
     seen: float = 0.0
 
     @property
+    def stays(self) -> bool:
+        return self.static or self.own
+
+    @property
     def is_fixed(self) -> bool:
-        return self.static or self.sticky or self.own
+        return self.stays or self.sticky
 
 
 class Fdb(Generic[Where]):
@@ -52,9 +56,12 @@ class Fdb(Generic[Where]):
 
     # -- what a controller does ------------------------------------------------
 
-    def add(self, mac: bytes, where: Where, *, sticky: bool = False, own: bool = False) -> None:
+    def add(
+        self, mac: bytes, where: Where, now: float = 0.0, *, sticky: bool = False, own: bool = False
+    ) -> None:
         """Bind a MAC address to a place, whatever was known of it."""
-        self._entries[mac] = Entry(where, static=not own, sticky=sticky, own=own)
+        static = not sticky and not own
+        self._entries[mac] = Entry(where, static=static, sticky=sticky, own=own, seen=now)
 
     def remove(self, mac: bytes) -> bool:
         return self._entries.pop(mac, None) is not None
@@ -64,7 +71,7 @@ class Fdb(Generic[Where]):
         gone = [
             mac
             for mac, entry in self._entries.items()
-            if (where is None or entry.where == where) and (static or not entry.is_fixed)
+            if (where is None or entry.where == where) and (static or not entry.stays)
         ]
         for mac in gone:
             del self._entries[mac]
@@ -94,7 +101,7 @@ class Fdb(Generic[Where]):
                 return None
             self._entries[mac] = Entry(where, seen=now)
             return "learned"
-        if entry.is_fixed:
+        if entry.is_fixed and entry.where != where:
             return None
         moved = entry.where != where
         entry.where, entry.seen = where, now
@@ -105,11 +112,11 @@ class Fdb(Generic[Where]):
         old = [
             mac
             for mac, entry in self._entries.items()
-            if not entry.is_fixed and now - entry.seen > self.ageing
+            if not entry.stays and now - entry.seen > self.ageing
         ]
         for mac in old:
             del self._entries[mac]
         return len(old)
 
     def _learned(self) -> int:
-        return sum(not entry.is_fixed for entry in self._entries.values())
+        return sum(not entry.stays for entry in self._entries.values())

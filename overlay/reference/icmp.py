@@ -22,6 +22,7 @@ QUOTED_4 = 576 - 20 - 8  # RFC 1812 4.3.2.3
 QUOTED_6 = 1280 - 40 - 8  # RFC 4443 2.4(c)
 ERRORS_4 = (3, 4, 5, 11, 12)
 DF = 0x4000
+LEAST = {4: 68, 6: 1280}  # RFC 791, RFC 8200 5
 
 
 def l3_length(frame: bytes, mss: int = 0) -> int:
@@ -36,13 +37,15 @@ def l3_length(frame: bytes, mss: int = 0) -> int:
 def too_big(frame: bytes, mtu: int) -> bytes | None:
     """The ICMP error that a router with this MTU in the destination's place would send.
 
-    None for what is no whole IP packet to one host, for IPv4 without DF, and for ICMP
-    errors themselves (RFC 1122 3.2.2, RFC 4443 2.4(e)).
+    It comes from the address that the packet was for, as no other is known to reach the
+    sender.  None for what is no IP packet from one host to one other, for IPv4 without DF or
+    not the first fragment, for ICMP errors themselves (RFC 1122 3.2.2, RFC 4443 2.4(e)), and for
+    an MTU that no link may have.
     """
     inner = recognise(frame)
     if not inner.version or frame[0] & 1 or not _is_host(inner.source):
         return None
-    if not _is_host(inner.destination):
+    if not _is_host(inner.destination) or mtu < LEAST[inner.version]:
         return None
     packet = frame[inner.l3 : inner.end]
     link = frame[6:12] + frame[0:6] + frame[12 : inner.l3]
