@@ -1,0 +1,118 @@
+"""Capture: the underlay's packets in a file, and tshark's word on them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from .host import Host, LabError, need
+from .peer import Segment
+from .topology import UNDERLAY
+
+__all__ = ["Capture", "Verdict", "examine"]
+
+#: Checksums are checked, at every level; STT is known by its port (or tshark takes it for TCP).
+_OPTIONS = [
+    "ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
+    "stt.check_checksum:TRUE", "ip.try_heuristic_first:TRUE", "tcp.analyze_sequence_numbers:FALSE",
+]  # fmt: skip
+_KEYS = {"vxlan": "vxlan.vni", "nvgre": "gre.key", "stt": "stt.context_id"}
+_BAD = (
+    "_ws.malformed", "_ws.expert.severity == error", "ip.checksum.status == 0",
+    "udp.checksum.status == 0", "tcp.checksum.status == 0", "icmp.checksum.status == 0",
+    "icmpv6.checksum.status == 0", "stt.checksum.status == 0", "gre.checksum.status == 0",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What tshark found: ``packets`` in all, ``tunnelled`` with which ``keys``, and the ``faults``.
+
+    faults: one line a faulty packet, at most 20 of them; ``faulty`` is their number.
+    """
+
+    packets: int
+    tunnelled: int
+    keys: dict[int, int]
+    faulty: int
+    faults: tuple[str, ...]
+
+    def good(self, segment: Segment) -> bool:
+        """Tunnelled packets of this segment alone, and no fault in any packet."""
+        return self.tunnelled > 0 and set(self.keys) == {segment.key} and not self.faulty
+
+
+class Capture:
+    """tcpdump on a host's device while the context lasts; ``path`` is the pcap file."""
+
+    def __init__(
+        self, host: Host, path: str, *, device: str = UNDERLAY, words: str = "", count: int = 0
+    ) -> None:
+        """words: a filter of tcpdump's.  count: packets after which it ends, 0 for none."""
+        need("tcpdump")
+        self.host, self.path, self.device = host, path, device
+        self._words = [*(["-c", str(count)] if count else []), *([words] if words else [])]
+        self._process: subprocess.Popen[Any] | None = None
+
+    def __enter__(self) -> Capture:
+        self._process = process = self.host.popen(
+            [
+                "tcpdump", "-n", "-U", "-Z", "root", "-B", "65536", "-i", self.device,
+                "-w", self.path, *self._words,
+            ],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        said = ""
+        while "listening on" not in said:
+            line = process.stderr.readline() if process.stderr else ""
+            if not line:
+                raise LabError(f"host {self.host.name}: tcpdump: {said.strip()}")
+            said += line
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        process = self._process
+        if process is None:
+            return
+        time.sleep(0.3)  # what has been sent is in its buffer by now
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        self._process = None
+
+
+def _tshark(path: str, *words: str) -> list[str]:
+    need("tshark")
+    options = [word for option in _OPTIONS for word in ("-o", option)]
+    result = subprocess.run(
+        ["tshark", "-n", "-r", path, *options, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME": "/nonexistent"},
+    )
+    if result.returncode:
+        raise LabError(f"tshark: {result.stderr.strip()}")
+    return result.stdout.splitlines()
+
+
+def examine(path: str, tunnel: str) -> Verdict:
+    """tshark's word on a capture of packets of this tunnel."""
+    field = _KEYS[tunnel]
+    keys: Counter[int] = Counter()
+    lines = _tshark(path, "-T", "fields", "-e", field, "-E", "occurrence=f")
+    for line in lines:
+        if line.strip():
+            number = int(line, 0)
+            keys[number >> 8 if tunnel == "nvgre" else number] += 1
+    columns = ["-T", "fields", "-E", "separator=/s", "-e", "frame.number", "-e", "frame.protocols"]
+    columns += ["-e", "_ws.expert.message"]
+    bad = _tshark(path, "-Y", " || ".join(_BAD), *columns)
+    return Verdict(len(lines), sum(keys.values()), dict(keys), len(bad), tuple(bad[:20]))
