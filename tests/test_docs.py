@@ -35,3 +35,14 @@ def test_every_command_is_in_its_page() -> None:
     page = (DOCS / "command_line.rst").read_text()
     documented = set(re.findall(r"^``overlay ([a-z]+)", page, re.MULTILINE))
     assert documented == set(cli.list_commands(click.Context(cli)))
+
+
+def test_every_drop_reason_has_its_row_in_operations() -> None:
+    """One row a status, except those of batches that are made by hand, which it names."""
+    page = (DOCS / "operations.rst").read_text()
+    rows = re.findall(r"^   \* - (``[^\n]+)$", page, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"``([A-Z0-9_]+)``", row)]
+    assert len(named) == len(set(named))
+    by_hand = {"BAD_ROW", "NO_HEADROOM", "NO_ROOM"}
+    assert set(named) | by_hand | {"OK"} == set(overlay.Status.__members__)
+    assert all(f"``{name}``" in page.rsplit("\n\n", 1)[1] for name in by_hand)
