@@ -4,7 +4,12 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "overlay.h" nogil:
     enum:
+        OV_OK
+        OV_BAD_ROW
+        OV_NO_ROOM
+        OV_DEVICE_REFUSED
         OV_STATUS_COUNT
+        OV_UDP
 
     struct ov_batch:
         uint8_t *data
@@ -53,7 +58,10 @@ cdef extern from "io/device.h" nogil:
     void device_clear(ov_batch *b)
     uint64_t device_room(const ov_batch *b)
     uint8_t *device_at(const ov_batch *b)
+    size_t device_row(ov_batch *b, uint64_t base, uint64_t offset, uint32_t length)
     size_t device_append(ov_batch *b, uint32_t length)
+    void device_count(uint64_t *counter, uint64_t n)
+    void device_lose(device *d, ov_batch *b, size_t i, uint8_t status)
 
 
 cdef class Queue:

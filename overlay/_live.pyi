@@ -3,7 +3,6 @@ from .errors import Status
 from .io.device import Device
 
 class Queue:
-    owner: object
     @property
     def handle(self) -> int: ...
     @property
@@ -20,6 +19,7 @@ class Queue:
     def close(self) -> None: ...
 
 class PythonQueue(Queue):
+    device: Device
     error: BaseException | None
     def __init__(self, device: Device) -> None: ...
 

@@ -55,7 +55,7 @@ cdef class Queue:
         with nogil:
             n = d.ops.recv(d, &lent)
             if n >= 0 and lent.data != b.data:
-                n = copy_lent(&lent, b)
+                n = copy_lent(d, &lent, b)
         if n < 0:
             raise os_error(<int>-n, "recv")
         b.count = <uint64_t>n
@@ -90,18 +90,59 @@ cdef class Queue:
             self.d = NULL
 
 
-cdef int64_t copy_lent(ov_batch *lent, ov_batch *b) noexcept nogil:
-    """Rows that lie in a device's memory, into the batch's own; what does not fit is cut off."""
-    cdef uint64_t used = 0, at
-    cdef size_t i, count = <size_t>lent.count
-    for i in range(count):
-        at = used + b.gap
-        if at + lent.length[i] > b.size:
-            return <int64_t>i
-        memcpy(b.data + at, lent.data + lent.offset[i], lent.length[i])
-        b.base[i] = used
-        b.outer[i] = at
-        b.offset[i] = at
-        used = at + ((lent.length[i] + 15) & ~<uint64_t>15)
-    lent.used = used
-    return <int64_t>count
+cdef enum:
+    OUTER_MOST = 512  # bytes of outer headers that go with a row
+    OUTER_IP = 40
+
+
+cdef bint row_good(const ov_batch *b, size_t i) noexcept nogil:
+    return (b.base[i] <= b.offset[i] and b.offset[i] <= b.size
+            and b.length[i] <= b.size - b.offset[i] and b.length[i] <= b.wire[i])
+
+
+cdef uint64_t row_front(const ov_batch *b, size_t i) noexcept nogil:
+    """Bytes from a decapsulated row's outer IP header to the row, or of that header elsewhere."""
+    if not b.protocol[i] and b.link[i] != OV_UDP:
+        return 0
+    if b.outer[i] < b.offset[i] and b.offset[i] - b.outer[i] <= OUTER_MOST:
+        return b.offset[i] - b.outer[i]
+    return OUTER_IP if b.link[i] == OV_UDP and b.outer[i] < b.size else 0
+
+
+cdef bint copy_row(const ov_batch *source, size_t i, ov_batch *to) noexcept nogil:
+    """Append a good row, all its columns, and the outer headers that it came behind; False
+    where there is no room.  Both batches may have the same columns, if not the same bytes."""
+    cdef uint64_t front = row_front(source, i), base = to.used, at = base + to.gap
+    cdef uint64_t key = source.key[i]
+    cdef uint32_t length = source.length[i], wire = source.wire[i]
+    cdef uint16_t mss = source.mss[i]
+    cdef uint8_t status = source.status[i], protocol = source.protocol[i]
+    cdef uint8_t link = source.link[i], checksum = source.checksum[i]
+    cdef uint64_t here = source.size - source.outer[i] if front else 0
+    cdef size_t row
+    if front + length > device_room(to):
+        return False
+    if front:
+        memset(to.data + at, 0, front)
+        memcpy(to.data + at, source.data + source.outer[i], front if front < here else here)
+    memcpy(to.data + at + front, source.data + source.offset[i], length)
+    row = device_row(to, base, at + front, length)
+    to.used = (at + front + length + 15) & ~<uint64_t>15
+    to.outer[row] = at if front else 0
+    to.key[row], to.wire[row], to.mss[row] = key, wire, mss
+    to.status[row], to.checksum[row] = status, checksum
+    to.protocol[row], to.link[row] = protocol, link
+    to.origin[row] = <uint32_t>i
+    return True
+
+
+cdef int64_t copy_lent(device *d, ov_batch *lent, ov_batch *b) noexcept nogil:
+    """Rows that lie in a device's memory, into the batch's own; what does not fit is lost."""
+    cdef ov_batch to = b[0]
+    cdef size_t i
+    device_clear(&to)
+    for i in range(<size_t>lent.count):
+        if not row_good(lent, i) or not copy_row(lent, i, &to):
+            device_count(&d.stats.lost[OV_NO_ROOM], 1)
+    lent.used = to.used
+    return <int64_t>to.count
