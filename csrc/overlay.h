@@ -312,6 +312,20 @@ size_t ov_tcp_segments(const uint8_t *frame, size_t length, uint32_t mss);
 /* Write packet number i of them to out (room for length bytes); its length. */
 size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t i, uint8_t *out);
 
+/* ---- super-frames ---------------------------------------------------------- */
+
+/* Cut the rows of in to new rows of out, packed.  mtu 0: rows are frames; those with
+ * mss are cut to packets of that much payload.  Otherwise rows with a protocol are
+ * its packets, and leave as packets of at most mtu bytes of IP: VXLAN and NVGRE
+ * with mss cut to one packet for each of the inner ones, STT to segments; what is
+ * longer is refused.  Partial checksums are completed; whatever is not cut is
+ * copied.  Rows are written all or none.  Returns the rows written. */
+size_t ov_segment_batch(struct ov_batch *in, struct ov_batch *out, uint32_t mtu);
+/* Put runs of frames that follow on into super-frames, whose cut gives them
+ * again: new rows of out, packed; whatever follows nothing is copied.  Rows of a run
+ * have one key and protocol; origin is its first row.  Returns the rows written. */
+size_t ov_coalesce_batch(struct ov_batch *in, struct ov_batch *out);
+
 /* ---- pcap records -------------------------------------------------------- */
 
 /* Index the records of a classic pcap file from position at: one row of batch
