@@ -92,9 +92,9 @@ static int segment_packet(const struct ov_batch *in, size_t i, struct ov_batch *
         return OV_FRAME_CUT;
     split = stt ? split_plan_stt(packet, length, mtu, &s)
                 : split_plan(packet, length, in->protocol[i], in->mss[i], &s);
-    if (!split || (s.count == 1 && !partial))
-        return fits ? copy_row(in, i, out, 0) : OV_MTU_EXCEEDED;
-    if (s.largest > mtu)
+    if (fits && (!split || (s.count == 1 && !partial)))
+        return copy_row(in, i, out, 0);
+    if (!split || s.largest > mtu)
         return OV_MTU_EXCEEDED;
     for (uint32_t n = 0, at; n < s.count; n++) {
         uint32_t payload = split_packet(&s, packet, n, headers, &at);
@@ -107,6 +107,7 @@ static int segment_packet(const struct ov_batch *in, size_t i, struct ov_batch *
 size_t ov_segment_batch(struct ov_batch *in, struct ov_batch *out, uint32_t mtu)
 {
     const uint64_t first = out->count;
+    mtu = min32(mtu, 65535);
     for (size_t i = 0; i < in->count; i++) {
         struct mark mark = {out->count, out->used};
         if (in->status[i] != OV_OK)

@@ -55,11 +55,13 @@ __all__ = [
     "backend",
     "check",
     "checksum",
+    "coalesce_batch",
     "decap",
     "decap_batch",
     "decap_many",
     "encap_batch",
     "flow_hash",
+    "segment_batch",
 ]
 
 #: The backend in use: ``"native"``, ``"cffi"`` or ``"reference"``.
@@ -69,11 +71,13 @@ SttReassembler: type[Reassembler] = _codec.SttReassembler
 
 # Bound once: one call less on the way to every packet.
 checksum = _codec.checksum
+coalesce_batch = _codec.coalesce_batch
 decap = _codec.decap
 decap_batch = _codec.decap_batch
 decap_many = _codec.decap_many
 encap_batch = _codec.encap_batch
 flow_hash = _codec.flow_hash
+segment_batch = _codec.segment_batch
 
 
 def __getattr__(name: str) -> Any:

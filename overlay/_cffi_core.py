@@ -169,6 +169,18 @@ def decap_batch(batch: Batch, policy: Policy) -> int:
     return int(lib.ov_decap_batch(policy.policy, _batch(batch)))
 
 
+def segment_batch(batch: Batch, out: Batch, mtu: int) -> int:
+    rows, to = _batch(batch), _batch(out, "out")
+    _distinct(rows, to)
+    return int(lib.ov_segment_batch(rows, to, mtu))
+
+
+def coalesce_batch(batch: Batch, out: Batch) -> int:
+    rows, to = _batch(batch), _batch(out, "out")
+    _distinct(rows, to)
+    return int(lib.ov_coalesce_batch(rows, to))
+
+
 def pcap_scan(batch: Batch, at: int, swapped: bool, stamps: Any) -> int:
     to = ffi.cast("uint64_t *", ffi.from_buffer(stamps))
     return int(lib.ov_pcap_scan(_batch(batch), at, swapped, to))

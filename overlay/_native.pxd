@@ -87,6 +87,9 @@ cdef extern from "overlay.h" nogil:
     size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t i,
                           uint8_t *out)
 
+    size_t ov_segment_batch(ov_batch *batch, ov_batch *out, uint32_t mtu)
+    size_t ov_coalesce_batch(ov_batch *batch, ov_batch *out)
+
     uint64_t ov_pcap_scan(ov_batch *batch, uint64_t at, int swapped, uint64_t *stamps)
     size_t ov_pcap_pack(const ov_batch *batch, ov_batch *out)
     void ov_pcap_stamp(ov_batch *out, const uint64_t *stamps, size_t count)

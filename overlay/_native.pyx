@@ -304,6 +304,26 @@ def decap_batch(batch, Policy policy not None):
     return done
 
 
+def segment_batch(batch, out, uint32_t mtu):
+    cdef ov_batch *rows = batch_of(batch)
+    cdef ov_batch *to = batch_of(out, "out")
+    cdef size_t done
+    distinct(rows, to)
+    with nogil:
+        done = ov_segment_batch(rows, to, mtu)
+    return done
+
+
+def coalesce_batch(batch, out):
+    cdef ov_batch *rows = batch_of(batch)
+    cdef ov_batch *to = batch_of(out, "out")
+    cdef size_t done
+    distinct(rows, to)
+    with nogil:
+        done = ov_coalesce_batch(rows, to)
+    return done
+
+
 def pcap_scan(batch, uint64_t at, bint swapped, stamps):
     cdef ov_batch *rows = batch_of(batch)
     cdef View to = View(stamps, "stamps", True)

@@ -271,6 +271,31 @@ class Codec(ABC):
         """
 
     @abstractmethod
+    def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
+        """Cut super-frames to the packets that they stand for; returns the rows written.
+
+        Rows are appended to ``out``, packed, checksums complete, ``origin`` set; what
+        is no super-frame is copied.  A row that is refused gets its ``status`` and
+        gives none.
+
+        :param mtu: 0: rows are Ethernet frames, cut by their ``mss``.  Otherwise rows with a
+            ``protocol`` are tunnel packets, and leave as packets of at most ``mtu`` bytes of
+            IP: a VXLAN or NVGRE packet with ``mss`` as one packet for each inner one, an
+            STT packet as segments.
+        :raises ConfigError: before any row is touched.
+        """
+
+    @abstractmethod
+    def coalesce_batch(self, batch: Batch, out: Batch) -> int:
+        """Put TCP or UDP frames that follow on into super-frames; returns the rows written.
+
+        The reverse of :meth:`segment_batch`, which gives exactly the frames again: only
+        frames that allow for that, with right checksums, are taken, and the others copied.
+        Rows of one super-frame lie next to each other (rows with a status between them do
+        not count) and have one ``key`` and ``protocol``; ``origin`` is the first of them.
+        """
+
+    @abstractmethod
     def segments(self, frame: Buffer, mss: int) -> list[bytes]:
         """An inner TCP frame cut into packets of ``mss`` bytes of payload."""
 

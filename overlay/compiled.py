@@ -164,6 +164,14 @@ class CompiledCodec(Codec):
         done: int = self._decap_batch(batch, self.policy(profile, options))
         return done
 
+    def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
+        rows: int = self.core.segment_batch(batch, out, integer("mtu", mtu, 0, 65535))
+        return rows
+
+    def coalesce_batch(self, batch: Batch, out: Batch) -> int:
+        rows: int = self.core.coalesce_batch(batch, out)
+        return rows
+
     # -- the rest -------------------------------------------------------------
 
     def segments(self, frame: Buffer, mss: int) -> list[bytes]:

@@ -9,6 +9,7 @@ codec = CompiledCodec("native", _native)
 
 SttReassembler = codec.SttReassembler
 checksum = codec.checksum
+coalesce_batch = codec.coalesce_batch
 decap = codec.decap
 decap_batch = codec.decap_batch
 decap_many = codec.decap_many
@@ -19,4 +20,5 @@ encap_into = codec.encap_into
 encap_many = codec.encap_many
 flow_hash = codec.flow_hash
 packets = codec.packets
+segment_batch = codec.segment_batch
 segments = codec.segments

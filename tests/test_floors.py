@@ -51,7 +51,7 @@ C_FLOORS = [
     {"vxlan", "nvgre", "stt", "pcap"},
     {"stt_reassembly", "stt_segment"},
     {"tunnel", "fdb", "neighbor", "fragment", "split", "icmp"},
-    {"bridge"},
+    {"bridge", "superframe"},
     {"device", "vnet"},
     {"tap", "udp", "packet", "xdp", "memory"},
     {"loop"},

@@ -22,6 +22,8 @@ describe = codec.describe
 encap_batch = codec.encap_batch
 encap_into = codec.encap_into
 decap_batch = codec.decap_batch
+segment_batch = codec.segment_batch
+coalesce_batch = codec.coalesce_batch
 segments = codec.segments
 flow_hash = codec.flow_hash
 checksum = codec.checksum
@@ -30,6 +32,7 @@ __all__ = [
     "ReferenceCodec",
     "SttReassembler",
     "checksum",
+    "coalesce_batch",
     "codec",
     "decap",
     "decap_batch",
@@ -41,5 +44,6 @@ __all__ = [
     "encap_many",
     "flow_hash",
     "packets",
+    "segment_batch",
     "segments",
 ]

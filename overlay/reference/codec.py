@@ -15,7 +15,7 @@ from overlay.errors import ConfigError, DecapError, EncapError, Status
 from overlay.profile import Profile
 from overlay.tunnel import Tunnel, integer
 
-from . import offload, rows
+from . import offload, rows, superframe
 from .checksum import checksum
 from .hash import flow_hash
 from .stt_segment import SttReassembler
@@ -147,6 +147,15 @@ class ReferenceCodec(Codec):
             batch.mss[row] = found.mss
             done += 1
         return done
+
+    def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
+        mtu = integer("mtu", mtu, 0, 65535)
+        rows.check_pair(batch, out)
+        return superframe.segment(batch, out, mtu)
+
+    def coalesce_batch(self, batch: Batch, out: Batch) -> int:
+        rows.check_pair(batch, out)
+        return superframe.coalesce(batch, out)
 
     # -- primitives -----------------------------------------------------------
 

@@ -1,12 +1,13 @@
-"""Inner L4 checksums left to the receiver, and inner TCP segmentation.
+"""Inner L4 checksums left to the receiver, and inner TCP and UDP cut and put together.
 
 What STT carries for a NIC (draft-davie-stt-08 3.1, 3.1.1), done in software:
-seed a partial checksum, complete it, cut a TCP packet by its MSS.
+seed a partial checksum, complete it, cut a packet by its MSS; and the reverse.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from overlay.errors import DecapError, Status
@@ -17,14 +18,17 @@ from .inner import ETHERNET, TCP, TYPE_IPV4, TYPE_IPV6, UDP, Inner, recognise
 if TYPE_CHECKING:
     from .stt import FrameHeader
 
-__all__ = ["check", "complete", "is_offloadable", "seed", "segments", "tcp_payload"]
+__all__ = ["check", "complete", "cut", "is_offloadable", "merge", "seed", "segments", "tcp_payload"]
 
 # ---- constants ---------------------------------------------------------------
 
 TCP_HEADER, UDP_HEADER = 20, 8
 TCP_CHECKSUM, UDP_CHECKSUM = 16, 6  # offsets in the L4 header
 
-FIN, PSH, CWR = 0x01, 0x08, 0x80
+FIN, SYN, RST, PSH, ACK, URG, CWR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x80
+
+IP_MOST = 65535  # bytes of IP of a super-frame
+UDP_MOST = 64  # datagrams of one, as Linux takes it
 
 # ---- transmit ----------------------------------------------------------------
 
@@ -116,16 +120,33 @@ def segments(frame: bytes, mss: int) -> list[bytes]:
     """The frame as packets of at most ``mss`` bytes of TCP payload, checksums finished.
 
     The frame itself, where it is not TCP over IP, or not longer, or ``mss`` is 0.
+    """
+    pieces = cut(frame, mss) if mss and recognise(frame).protocol == TCP else None
+    return pieces if pieces and len(pieces) > 1 else [frame]
+
+
+def payload_start(frame: bytes, inner: Inner) -> int:
+    """Where the payload of TCP or UDP begins; 0 where its header is not whole before ``end``."""
+    if inner.protocol == UDP and inner.version and not inner.fragment:
+        at = inner.l4 + UDP_HEADER
+        return at if at <= inner.end <= len(frame) else 0
+    return tcp_payload(frame, inner)
+
+
+def cut(frame: bytes, mss: int) -> list[bytes] | None:
+    """The TCP or UDP packets, each with ``mss`` bytes of payload but the last, that a
+    super-frame stands for; 0 is all in one.  None for any other frame.
+
     Every packet has the headers of the first: the IPv4 ID counts up, FIN and
-    PSH are on the last only, CWR on the first only.
+    PSH are on the last only, CWR on the first only.  Checksums are made from nothing.
     """
     inner = recognise(frame)
-    at = tcp_payload(frame, inner)
-    if not at or not mss or inner.end - at <= mss:
-        return [frame]
-    starts = range(at, inner.end, mss)
+    at = payload_start(frame, inner)
+    if not at:
+        return None
+    starts = range(at, inner.end, mss) if mss and inner.end > at else [at]
     return [
-        _segment(frame, inner, at, start, min(start + mss, inner.end), number)
+        _segment(frame, inner, at, start, min(start + mss, inner.end) if mss else inner.end, number)
         for number, start in enumerate(starts)
     ]
 
@@ -142,10 +163,52 @@ def _segment(frame: bytes, inner: Inner, at: int, start: int, end: int, number: 
     else:
         struct.pack_into("!H", piece, l3 + 4, len(piece) - l4)
 
-    sequence = struct.unpack_from("!I", frame, l4 + 4)[0] + start - at
-    struct.pack_into("!I", piece, l4 + 4, sequence & 0xFFFFFFFF)
-    if start != at:
-        piece[l4 + 13] &= ~CWR & 0xFF
-    if end != inner.end:
-        piece[l4 + 13] &= ~(FIN | PSH) & 0xFF
-    return _finish(bytes(piece), l4, len(piece), TCP, inner.source, inner.destination)
+    if inner.protocol == UDP:
+        struct.pack_into("!H", piece, l4 + 4, len(piece) - l4)
+    else:
+        sequence = struct.unpack_from("!I", frame, l4 + 4)[0] + start - at
+        struct.pack_into("!I", piece, l4 + 4, sequence & 0xFFFFFFFF)
+        if start != at:
+            piece[l4 + 13] &= ~CWR & 0xFF
+        if end != inner.end:
+            piece[l4 + 13] &= ~(FIN | PSH) & 0xFF
+    return _finish(bytes(piece), l4, len(piece), inner.protocol, inner.source, inner.destination)
+
+
+# ---- coalescing --------------------------------------------------------------
+
+
+def merge(frames: Sequence[bytes]) -> tuple[bytes, int] | None:
+    """The super-frame that cut by its MSS gives exactly these two frames or more; and the MSS.
+
+    None where there is none, or none that a NIC would make: TCP with SYN, FIN, RST, URG or
+    without ACK, IPv4 options, more than 65535 bytes of IP or 64 datagrams of UDP.
+    """
+    first = frames[0]
+    inner = recognise(first)
+    at = payload_start(first, inner)
+    mss = inner.end - at
+    if not at or not mss or (inner.version == 4 and inner.l4 - inner.l3 != 20):
+        return None
+    if inner.protocol == TCP and first[inner.l4 + 13] & (FIN | SYN | RST | URG | ACK) != ACK:
+        return None
+    if inner.protocol == UDP and len(frames) > UDP_MOST:
+        return None
+    whole = bytearray(first + b"".join(frame[at:] for frame in frames[1:]))
+    length = len(whole) - inner.l3
+    if length > IP_MOST:
+        return None
+    if inner.version == 4:
+        struct.pack_into("!H", whole, inner.l3 + 2, length)
+        struct.pack_into("!H", whole, inner.l3 + 10, 0)
+        header = bytes(whole[inner.l3 : inner.l4])
+        struct.pack_into("!H", whole, inner.l3 + 10, checksum(header))
+    else:
+        struct.pack_into("!H", whole, inner.l3 + 4, length - 40)
+    if inner.protocol == UDP:
+        struct.pack_into("!H", whole, inner.l4 + 4, len(whole) - inner.l4)
+    else:
+        whole[inner.l4 + 13] |= sum(frames[-1][inner.l4 + 13 : inner.l4 + 14]) & PSH
+    if cut(bytes(whole), mss) != list(frames):
+        return None
+    return seed(bytes(whole), recognise(bytes(whole))), mss

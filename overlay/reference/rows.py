@@ -70,10 +70,12 @@ def append(
     wire: int,
     origin: int,
     key: int,
-    protocol: str,
+    protocol: str | int,
     *,
     mss: int = 0,
     headroom: int = 0,
+    link: int = 0,
+    checksum: int = 0,
 ) -> None:
     """Add a row after the last one; :func:`fits` said that it does."""
     row, base = out.count, out.used + out.gap
@@ -86,7 +88,9 @@ def append(
     out.length[row] = len(data)
     out.wire[row] = wire
     out.key[row] = key
-    out.protocol[row] = PROTOCOLS[protocol].number
+    out.protocol[row] = protocol if isinstance(protocol, int) else PROTOCOLS[protocol].number
     out.origin[row] = origin
     out.mss[row] = mss
-    out.status[row] = out.link[row] = 0
+    out.link[row] = link
+    out.checksum[row] = checksum
+    out.status[row] = out.outer[row] = 0
