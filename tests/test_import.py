@@ -75,5 +75,6 @@ def test_twins_have_the_same_functions(codec) -> None:
 
     module = importlib.import_module(_backend._MODULES[codec.name])
     for name in ("encap encap_many packets decap decap_many describe encap_batch encap_into "
-                 "decap_batch segments flow_hash checksum SttReassembler").split():  # fmt: skip
+                 "decap_batch segment_batch coalesce_batch segments flow_hash checksum "
+                 "SttReassembler").split():  # fmt: skip
         assert callable(getattr(module, name)), name
