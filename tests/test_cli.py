@@ -368,8 +368,18 @@ def test_help_and_version() -> None:
     for args in (["--help"], []):
         result = run(*args)
         assert result.exit_code == 0
-        for name in ("demo", "encap", "decap", "show", "mtu", "check", "bench", "completion"):
+        for name in (
+            "demo",
+            "encap",
+            "decap",
+            "show",
+            "mtu",
+            "check",
+            "bench",
+            "lab",
+            "completion",
+        ):
             assert name in result.stdout
     assert overlay.backend in run("--version").stdout
-    for name in ("encap", "decap", "show", "mtu", "check", "demo", "bench", "completion"):
+    for name in ("encap", "decap", "show", "mtu", "check", "demo", "bench", "lab", "completion"):
         assert run(name, "--help").exit_code == 0

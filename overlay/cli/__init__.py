@@ -26,7 +26,7 @@ DONE, REFUSED, FAILED = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells say of the signals, 128 and the number
 
 # The subcommands, in the order of the help; each is a module's ``command``.
-_COMMANDS = ("demo", "encap", "decap", "show", "mtu", "check", "bench", "completion")
+_COMMANDS = ("demo", "encap", "decap", "show", "mtu", "check", "bench", "lab", "completion")
 
 
 class _CarriedError(Exception):

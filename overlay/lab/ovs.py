@@ -82,6 +82,8 @@ class _Ovs(Peer):
             self._vsctl(
                 "add-port", TENANT, name, "--", "set", "interface", name, *self._options(),
                 f'options:remote_ip="{remote}"', f'options:local_ip="{self.local}"',
+                # Split horizon: no frame from a tunnel into a tunnel.
+                "--", "set", "port", name, "protected=true",
             )  # fmt: skip
         # The switch has the underlay now: its addresses are its bridge's.
         self.host.ip("address", "flush", "dev", UNDERLAY)

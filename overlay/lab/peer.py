@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from overlay.errors import ConfigError
+
 from .host import Host
 from .topology import Topology
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Literal
 
 from overlay.errors import ConfigError
+
 from .host import Host, need
 
 __all__ = ["OFFLOADS", "UNDERLAY", "Topology"]
@@ -24,7 +25,8 @@ UNDERLAY = "u0"
 #: as the kernel has it; "nic": as a network card without tunnel offloads; "wire": every
 #: packet is as it would be on a cable, its checksums complete.
 OFFLOADS = {
-    "veth": "",
+    "veth": "tx on sg on tso on gso on tx-udp-segmentation on tx-udp_tnl-segmentation on"
+    " gro off rx-udp-gro-forwarding off",
     "nic": "gro on tso off gso off tx-udp-segmentation off tx-udp_tnl-segmentation off"
     " rx-udp-gro-forwarding on",
     "wire": "gro off tso off gso off tx off",
@@ -52,7 +54,7 @@ class Topology:
             raise ConfigError("offload", offload, f"one of {', '.join(OFFLOADS)}")
         if not 1280 <= mtu <= 65535:
             raise ConfigError("mtu", mtu, "an integer from 1280 to 65535")
-        need("ip", "setpriv", *(["ethtool"] if OFFLOADS[offload] else []))
+        need("ip", "setpriv", *([] if offload == "veth" else ["ethtool"]))
         self.mtu, self.offload = mtu, offload
         self.hosts: list[Host] = []
         self.switch: Host | None = None
@@ -63,6 +65,8 @@ class Topology:
             self._cable() if hosts == 2 else self._star()
             for number, host in enumerate(self.hosts, 1):
                 self._address(host, number)
+            if offload != "veth":
+                self.set_offload(offload)
         except BaseException:
             self.close()
             raise
@@ -78,6 +82,11 @@ class Topology:
         """The host's underlay address."""
         number = self.hosts.index(host) + 1
         return f"192.0.2.{number}" if version == 4 else f"2001:db8::{number}"
+
+    def set_offload(self, offload: Literal["veth", "nic", "wire"]) -> None:
+        """Change what the underlay's devices do for the kernel, now."""
+        for host in self.hosts:
+            host.run(["ethtool", "-K", UNDERLAY, *OFFLOADS[offload].split()])
 
     def others(self, host: Host) -> list[Host]:
         """All hosts but this one."""
@@ -103,8 +112,6 @@ class Topology:
 
     def _address(self, host: Host, number: int) -> None:
         host.ip("link", "set", UNDERLAY, "mtu", str(self.mtu))
-        if OFFLOADS[self.offload]:
-            host.run(["ethtool", "-K", UNDERLAY, *OFFLOADS[self.offload].split()])
         host.ip("link", "set", UNDERLAY, "address", f"02:ff:00:00:00:{number:02x}")
         self.address_device(host, UNDERLAY)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import socket
 import subprocess
@@ -235,8 +236,12 @@ def transfer(
 def iperf3(
     sender: Peer, receiver: Peer, seconds: float = 2.0, *, version: int = 4, streams: int = 1
 ) -> float:
-    """Gbit/s of TCP from tenant to tenant by iperf3, as the receiver counts it."""
+    """Gbit/s of TCP from tenant to tenant by iperf3, as the receiver counts it.
+
+    seconds: rounded up to whole ones, which iperf3 wants.
+    """
     need("iperf3")
+    whole = math.ceil(seconds)
     server = receiver.host.popen(
         ["iperf3", "-s", "-1", "-J", "-B", receiver.address(version)], stdout=subprocess.PIPE
     )
@@ -245,11 +250,11 @@ def iperf3(
         while True:  # the server may not listen yet
             client = sender.host.run(
                 [
-                    "iperf3", "-J", "-c", receiver.address(version), "-t", f"{seconds:g}",
+                    "iperf3", "-J", "-c", receiver.address(version), "-t", str(whole),
                     "-P", str(streams), "--connect-timeout", "5000",
                 ],
                 check=False,
-                timeout=seconds + 30,
+                timeout=whole + 30,
             )  # fmt: skip
             result = json.loads(client.stdout or "{}")
             if "error" not in result:
