@@ -62,8 +62,8 @@ class Capture:
     def __enter__(self) -> Capture:
         self._process = process = self.host.popen(
             [
-                "tcpdump", "-n", "-U", "--immediate-mode", "-Z", "root", "-B", "65536", "-i", self.device,
-                "-w", self.path, *self._words,
+                "tcpdump", "-n", "-U", "--immediate-mode", "-Z", "root", "-B", "65536",
+                "-i", self.device, "-w", self.path, *self._words,
             ],
             stderr=subprocess.PIPE,
         )  # fmt: skip
