@@ -224,6 +224,9 @@ def test_a_tag_chooses_the_port() -> None:
     assert sent(tagged(200)) == [("out200", wire.tag(plain, (0x8100, 7)))]
     for other in (plain, tagged(300), tagged(100, 0x88A8)):
         assert sent(other) == [("outNone", other)]
+    # What comes from elsewhere with another port's tag does not enter that port's network.
+    leak = bridge.from_device("outNone", wire.tag(frame(A, B), (0x8100, 100)), 0.0)
+    assert leak == [Drop(Status.PORT_VLAN)]
     rest.remove_port(rest.ports[0])
     assert bridge.from_device("trunk", plain, 0.0) == [Drop(Status.PORT_VLAN)]
 

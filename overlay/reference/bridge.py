@@ -96,20 +96,17 @@ class Bridge:
 
     def __init__(self) -> None:
         self.networks: list[Network] = []
-        self._keys: dict[tuple[str, int], Network] = {}
 
     def add_network(self, network: Network) -> Network:
-        self._claim(network.tunnel, network.key, network)
+        self._check_key(network.tunnel, network.key, network)
         self.networks.append(network)
         return network
 
     def remove_network(self, network: Network) -> None:
         self.networks.remove(network)
-        self._keys = {at: other for at, other in self._keys.items() if other is not network}
 
     def add_remote(self, network: Network, remote: Remote) -> Remote:
-        key = network.key if remote.key is None else remote.key
-        self._claim(remote.tunnel, key, network)
+        self._check_key(remote.tunnel, network.key if remote.key is None else remote.key, network)
         network.remotes.append(remote)
         return remote
 
@@ -117,8 +114,16 @@ class Bridge:
         network.remotes.remove(remote)
         network.fdb.flush(remote, static=True)
 
-    def _claim(self, tunnel: str, key: int, network: Network) -> None:
-        if self._keys.setdefault((tunnel, key), network) is not network:
+    def network_of(self, tunnel: str, key: int) -> Network | None:
+        """Whose frames come by this tunnel with this key: the network's, or one of its remotes'."""
+        for network in self.networks:
+            theirs = [(r.tunnel, network.key if r.key is None else r.key) for r in network.remotes]
+            if (tunnel, key) in [(network.tunnel, network.key), *theirs]:
+                return network
+        return None
+
+    def _check_key(self, tunnel: str, key: int, network: Network) -> None:
+        if self.network_of(tunnel, key) not in (None, network):
             raise ConfigError("key", key, f"a {tunnel} key that no other network has")
 
     # -- from a device ---------------------------------------------------------
@@ -127,7 +132,7 @@ class Bridge:
         """A frame as the device gave it: the port is the one that has its VLAN."""
         if len(frame) < ETHERNET:
             return [Drop(Status.FRAME_TOO_SHORT)]
-        ports = {p.vlan: (n, p) for n in self.networks for p in n.ports if p.device == device}
+        ports = self._ports_of(device)
         vid = _vid(frame)
         if vid is not None and vid in ports:
             network, port = ports[vid]
@@ -150,17 +155,17 @@ class Bridge:
         asked = neighbor.request(frame) if network.suppress_arp else None
         mac = network.neighbors.get(asked.target) if asked else None
         if asked and mac:
-            reply = _egress(port, neighbor.answer(asked, mac))
-            return [Output(port, reply, "answer"), Drop(Status.SUPPRESSED)]
+            reply = self._egress(port, neighbor.answer(asked, mac), "answer")
+            return [reply, Drop(Status.SUPPRESSED)]
 
         entry = None if frame[0] & 1 else network.fdb.lookup(frame[0:6])
         if entry is None:
             flooded = [remote for remote in network.remotes if remote.flood]
             others = [other for other in network.ports if other is not port]
-            return _send(network, [*others, *flooded], frame, port, mss)
+            return self._send(network, [*others, *flooded], frame, port, mss)
         if entry.where is port:
             return [Drop(Status.SAME_PORT)]
-        return _send(network, [entry.where], frame, port, mss)
+        return self._send(network, [entry.where], frame, port, mss)
 
     # -- from a tunnel ---------------------------------------------------------
 
@@ -171,7 +176,7 @@ class Bridge:
 
         ``learn`` is false where the packet forbids it (VXLAN's group policy, D bit).
         """
-        network = self._keys.get((tunnel, key))
+        network = self.network_of(tunnel, key)
         if network is None:
             return [Drop(Status.UNKNOWN_KEY)]
         if len(frame) < ETHERNET:
@@ -189,13 +194,58 @@ class Bridge:
         entry = None if frame[0] & 1 else network.fdb.lookup(frame[0:6])
         if entry is None:
             onward = [r for r in network.remotes if r.flood and _may_go(remote, r)]
-            return _send(network, [*network.ports, *onward], frame)
+            return self._send(network, [*network.ports, *onward], frame)
         where = entry.where
         if where is remote:
             return [Drop(Status.SAME_PORT)]
         if isinstance(where, Remote) and not _may_go(remote, where):
             return [Drop(Status.NO_DESTINATION)]
-        return _send(network, [where], frame)
+        return self._send(network, [where], frame)
+
+    # -- out -------------------------------------------------------------------
+
+    def _send(
+        self,
+        network: Network,
+        targets: list[Where],
+        frame: bytes,
+        sender: Port | None = None,
+        mss: int = 0,
+    ) -> Result:
+        """The frame to each of these places, as far as it may and fits."""
+        if not targets:
+            return [Drop(Status.NO_DESTINATION)]
+        is_big = icmp.l3_length(frame, mss) > network.mtu
+        results: Result = []
+        for where in targets:
+            if isinstance(where, Port):
+                results.append(self._egress(where, frame))
+            elif is_big:
+                results.append(Drop(Status.MTU_EXCEEDED))
+            else:
+                results.append(Output(where, frame))
+        if sender and Drop(Status.MTU_EXCEEDED) in results:
+            told = icmp.too_big(frame, network.mtu)
+            if told:
+                results.insert(0, self._egress(sender, told, "answer"))
+        return results
+
+    def _egress(self, port: Port, frame: bytes, reason: str = "forward") -> Output | Drop:
+        """The frame as the port's device carries it.
+
+        A port without a VLAN sends no frame with the tag of another port of its device: on the
+        device's other side that frame would be in the other port's network.
+        """
+        if port.vlan is not None:
+            tag = struct.pack("!HH", TPID_C, port.vlan)
+            return Output(port, frame[:12] + tag + frame[12:], reason)
+        if _vid(frame) in self._ports_of(port.device).keys() - {None}:
+            return Drop(Status.PORT_VLAN)
+        return Output(port, frame, reason)
+
+    def _ports_of(self, device: str) -> dict[int | None, tuple[Network, Port]]:
+        """The ports of a device by their VLAN."""
+        return {p.vlan: (n, p) for n in self.networks for p in n.ports if p.device == device}
 
 
 # ---- steps -------------------------------------------------------------------
@@ -220,36 +270,3 @@ def _check(network: Network, where: Where | None, frame: bytes) -> Status:
 def _may_go(source: Remote | None, target: Remote) -> bool:
     """Split horizon: from one tunnel into another only where a relay is at either end."""
     return source is not target and (target.relay or (source is not None and source.relay))
-
-
-def _egress(port: Port, frame: bytes) -> bytes:
-    """The frame as the port's device carries it."""
-    if port.vlan is None:
-        return frame
-    return frame[:12] + struct.pack("!HH", TPID_C, port.vlan) + frame[12:]
-
-
-def _send(
-    network: Network,
-    targets: list[Where],
-    frame: bytes,
-    sender: Port | None = None,
-    mss: int = 0,
-) -> Result:
-    """The frame to each of these places, as far as it fits there."""
-    if not targets:
-        return [Drop(Status.NO_DESTINATION)]
-    is_big = icmp.l3_length(frame, mss) > network.mtu
-    results: Result = []
-    for where in targets:
-        if isinstance(where, Port):
-            results.append(Output(where, _egress(where, frame)))
-        elif is_big:
-            results.append(Drop(Status.MTU_EXCEEDED))
-        else:
-            results.append(Output(where, frame))
-    if sender and Drop(Status.MTU_EXCEEDED) in results:
-        told = icmp.too_big(frame, network.mtu)
-        if told:
-            results.insert(0, Output(sender, _egress(sender, told), "answer"))
-    return results
