@@ -110,6 +110,7 @@ cdef class FdbTable:
     dest``, flags of VALID, STATIC, STICKY and OWN; 0: no entry.
     """
     VALID, STATIC, STICKY, OWN = FDB_VALID, FDB_STATIC, FDB_STICKY, FDB_OWN
+    ITS_AGE = FDB_ITS_AGE
     KNOWN, LEARNED, MOVED, SPOOFED, OWNED, FULL, BUSY = range(7)
 
     cdef fdb_table *f
@@ -192,13 +193,13 @@ cdef class FdbTable:
             value = fdb_remove(self.f, key)
         return value
 
-    def age(self, now, cursor=0, slice=None):
-        """Remove what was idle for more than its network's age, in ``slice`` buckets from there.
+    def age(self, now, cursor=0, count=None):
+        """Remove what was idle for more than its network's age, in ``count`` buckets from there.
 
         Returns (next cursor, 0 after the last; keys; values) of those that went.
         """
         cdef uint64_t at = integer("cursor", cursor, 0, (1 << 63) - 1)
-        cdef uint64_t most = self.f.bucket_count if slice is None else slice
+        cdef uint64_t most = self.f.bucket_count if count is None else count
         cdef uint32_t seconds = now
         cdef fdb_gone_list gone
         most = min(most, self.f.bucket_count)
@@ -211,21 +212,21 @@ cdef class FdbTable:
     def flush(self, network=None, dest=None, *, idle=None, now=0, flags=0):
         """Remove all that match; returns how many went.
 
-        ``idle``: learned and idle for more seconds than this at ``now``;
+        ``idle``: learned and idle for more seconds than this, or than ITS_AGE, at ``now``;
         ``flags``: STATIC and OWN entries too.
         """
         cdef fdb_which which
         cdef uint64_t gone
         which.network = -1 if network is None else integer("network", network, 0, 0xFFFFFFFF)
         which.dest = -1 if dest is None else integer("dest", dest, 0, 0xFFFFFF)
-        which.idle = -1 if idle is None else integer("idle", idle, 0, 0x7FFFFFFF)
+        which.idle = -1 if idle is None else integer("idle", idle, FDB_ITS_AGE, 0x7FFFFFFF)
         which.now = now
         which.flags = flags
         with nogil:
             gone = fdb_flush(self.f, &which, NULL, NULL)
         return gone
 
-    def list(self, network=None):
+    def entries(self, network=None):
         """(keys, values) of a network's entries, or of all that there are."""
         cdef int64_t which = -1 if network is None else integer("network", network, 0, 0xFFFFFFFF)
         cdef uint64_t found, room

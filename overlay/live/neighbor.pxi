@@ -136,7 +136,7 @@ cdef class NeighborTable:
             gone = neighbor_flush(self.t, which, only, statics)
         return gone
 
-    def list(self, network=None):
+    def entries(self, network=None):
         """[(network, VLAN ID or None, ip, mac, flags, stamp)]."""
         cdef int64_t which = -1 if network is None else integer("network", network, 0, 0xFFFFFFFF)
         cdef neighbor_entry *out

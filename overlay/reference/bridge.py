@@ -154,7 +154,7 @@ class Bridge:
 
         asked = neighbor.request(frame) if network.suppress_arp else None
         mac = network.neighbors.get(asked.target) if asked else None
-        if asked and mac:
+        if asked and mac and mac not in (asked.mac, asked.ethernet):
             reply = self._egress(port, neighbor.answer(asked, mac), "answer")
             return [reply, Drop(Status.SUPPRESSED)]
 

@@ -74,16 +74,17 @@ def request(frame: bytes) -> Request | None:
     arp = _arp(frame)
     if arp:
         operation, mac, sender, target = arp
-        if operation != ARP_REQUEST or sender in (bytes(4), target):
+        if operation != ARP_REQUEST or sender == target or not _is_host(sender) or mac[0] & 1:
             return None
         return Request(target, sender, mac, source)
     body = _discovery(frame, SOLICITATION)
     if body is None:
         return None
     inner = recognise(frame)
-    if inner.source == bytes(16):
+    mac = _option(body, SOURCE_OPTION) or source
+    if inner.source == bytes(16) or inner.source[0] == 0xFF or mac[0] & 1:
         return None
-    return Request(body[8:24], inner.source, _option(body, SOURCE_OPTION) or source, source)
+    return Request(body[8:24], inner.source, mac, source)
 
 
 def heard(frame: bytes) -> Advert | None:
@@ -129,7 +130,14 @@ def _discovery(frame: bytes, kind: int) -> bytes | None:
     pseudo = pseudo_header(inner.source, inner.destination, ICMPV6, len(body))
     if body[0] != kind or body[1] != 0 or checksum(pseudo + body) != 0 or body[8] == 0xFF:
         return None
-    return body
+    return body if _options_are_whole(body) else None
+
+
+def _options_are_whole(body: bytes) -> bool:
+    at = 24
+    while at + 8 <= len(body) and body[at + 1]:
+        at += 8 * body[at + 1]
+    return at == len(body)
 
 
 def _option(body: bytes, kind: int) -> bytes | None:

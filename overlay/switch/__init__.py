@@ -1,0 +1,1 @@
+"""The switch: networks, their ports and remotes, and the tables between them."""
