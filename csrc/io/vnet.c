@@ -1,6 +1,5 @@
 /* vnet.c: see vnet.h; the frames for which the header says something. */
 #include "vnet.h"
-#include "offload.h"
 
 enum { TCP_CWR = 0x80 };
 
@@ -12,28 +11,16 @@ static bool find(const uint8_t *frame, uint32_t length, struct offload *o)
     return offload_find(frame, length, &in, o);
 }
 
-/* The kernel's own completion: the sum from csum_start to the end of the frame,
- * whatever stands there. */
-static bool complete(const struct vnet *v, uint8_t *frame, uint32_t length)
-{
-    uint32_t start = v->csum_start, field = start + v->csum_offset;
-    if (field + 2 > length)
-        return false;
-    uint16_t sum = (uint16_t)~checksum_fold32(checksum_sum(frame + start, length - start));
-    put16(frame + field, sum == 0 ? 0xFFFF : sum);
-    return true;
-}
-
 bool vnet_take_any(const struct vnet *v, uint8_t *frame, uint32_t length, uint16_t *mss,
                    uint8_t *checksum)
 {
     uint8_t type = v->gso_type & (uint8_t)~VNET_GSO_ECN;
     if (type == VNET_GSO_NONE)
-        return complete(v, frame, length);
+        return offload_complete_at(frame, length, v->csum_start, v->csum_offset);
     struct offload o;
     if (v->gso_size == 0 || !find(frame, length, &o))
         return false;
-    if (type != (!o.tcp ? VNET_GSO_UDP_L4 : o.version == 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6))
+    if (type != vnet_kind(&o))
         return false;
     /* The seed is the same whoever writes it; without NEEDS_CSUM a whole
      * checksum stands there. */
@@ -57,7 +44,7 @@ bool vnet_give_any(struct vnet *v, const uint8_t *frame, uint32_t length, uint16
     v->csum_offset = (uint16_t)(offload_field(&o) - o.l4);
     if (mss == 0 || o.end - headers <= mss)
         return true; /* one packet's worth */
-    v->gso_type = !o.tcp ? VNET_GSO_UDP_L4 : o.version == 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6;
+    v->gso_type = vnet_kind(&o);
     if (o.tcp && (frame[o.l4 + 13] & TCP_CWR) != 0)
         v->gso_type |= VNET_GSO_ECN;
     v->header_length = (uint16_t)headers;

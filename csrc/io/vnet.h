@@ -8,8 +8,8 @@
 #ifndef VNET_H
 #define VNET_H
 
+#include "offload.h"
 #include "overlay.h"
-#include "wire.h"
 
 enum {
     VNET_LENGTH = 10,
@@ -33,6 +33,12 @@ struct vnet {
 };
 _Static_assert(sizeof(struct vnet) == VNET_LENGTH, "the kernel's struct virtio_net_hdr");
 
+/* The gso_type of a super-frame of this kind. */
+always_inline uint8_t vnet_kind(const struct offload *o)
+{
+    return !o->tcp ? VNET_GSO_UDP_L4 : o->version == 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6;
+}
+
 /* What the kernel's header says of the frame that follows it.  A super-frame
  * gets its mss and a partial checksum; any other frame gets its checksum
  * completed where it lies.  False: the header does not fit the frame, or tells
@@ -52,8 +58,8 @@ always_inline bool vnet_take(const struct vnet *v, uint8_t *frame, uint32_t leng
 
 /* The header of a frame with these mss and checksum columns: a super-frame is
  * left to the kernel to cut, a partial checksum to complete.  An outer STT
- * packet is a TCP packet like any other.  False: it is neither TCP nor UDP,
- * or its headers are not whole. */
+ * packet is a TCP packet like any other.  Only headers are read.  False: it is
+ * neither TCP nor UDP, or its headers are not whole. */
 bool vnet_give_any(struct vnet *v, const uint8_t *frame, uint32_t length, uint16_t mss);
 
 always_inline bool vnet_give(struct vnet *v, const uint8_t *frame, uint32_t length, uint16_t mss,

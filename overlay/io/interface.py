@@ -1,0 +1,96 @@
+"""Interface: one of the kernel's network interfaces, as far as devices set it up.
+
+Lives here: the ioctls and the netlink message for it.  What must not: packets.
+The network namespace is the calling thread's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+
+__all__ = ["Interface"]
+
+_GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914
+_GET_MTU, _SET_MTU = 0x8921, 0x8922
+_GET_MAC, _SET_MAC = 0x8927, 0x8924
+_UP = 1
+_ETHERNET = 1
+_NEW_LINK, _REQUEST, _ACK, _ERROR = 16, 1, 4, 2
+_GSO_MAX_SIZE = 41  # IFLA_GSO_MAX_SIZE
+_DROPPED = 11  # column of /proc/net/dev: what the interface could not send
+
+
+class Interface:
+    """The interface of this name.  Every call raises :class:`OSError` naming it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _ioctl(self, request: int, value: bytes = b"") -> bytes:
+        name = os.fsencode(self.name)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            try:
+                return fcntl.ioctl(control, request, struct.pack("16s24s", name, value))[16:]
+            except OSError as error:
+                raise OSError(error.errno, f"{self.name}: {error.strerror}") from None
+
+    @property
+    def index(self) -> int:
+        """Its number."""
+        return socket.if_nametoindex(self.name)
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of the largest IP packet."""
+        return int(struct.unpack_from("i", self._ioctl(_GET_MTU))[0])
+
+    @mtu.setter
+    def mtu(self, value: int) -> None:
+        self._ioctl(_SET_MTU, struct.pack("i", value))
+
+    @property
+    def mac(self) -> bytes:
+        """Its MAC address, 6 bytes."""
+        return self._ioctl(_GET_MAC)[2:8]
+
+    @mac.setter
+    def mac(self, value: bytes) -> None:
+        self._ioctl(_SET_MAC, struct.pack("H6s", _ETHERNET, value))
+
+    @property
+    def up(self) -> bool:
+        """Whether it is switched on."""
+        return bool(struct.unpack_from("H", self._ioctl(_GET_FLAGS))[0] & _UP)
+
+    @up.setter
+    def up(self, value: bool) -> None:
+        flags = struct.unpack_from("H", self._ioctl(_GET_FLAGS))[0]
+        self._ioctl(_SET_FLAGS, struct.pack("H", flags | _UP if value else flags & ~_UP))
+
+    def limit_gso(self, size: int) -> None:
+        """Let the kernel send super-frames of at most ``size`` bytes into it."""
+        attribute = struct.pack("HHI", 8, _GSO_MAX_SIZE, size)
+        body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, self.index, 0, 0) + attribute
+        header = struct.pack("IHHII", 16 + len(body), _NEW_LINK, _REQUEST | _ACK, 1, 0)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
+            link.bind((0, 0))
+            link.send(header + body)
+            answer = link.recv(65536)
+        kind = struct.unpack_from("H", answer, 4)[0]
+        number = -struct.unpack_from("i", answer, 16)[0] if kind == _ERROR else errno.EPROTO
+        if number:
+            raise OSError(number, f"{self.name}: {os.strerror(number)}")
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the kernel could not send into it since it was made."""
+        with open("/proc/thread-self/net/dev") as lines:
+            for line in lines:
+                name, colon, numbers = line.strip().partition(":")
+                if colon and name == self.name:
+                    return int(numbers.split()[_DROPPED])
+        raise OSError(errno.ENODEV, f"{self.name}: {os.strerror(errno.ENODEV)}")

@@ -1,0 +1,51 @@
+"""Network namespaces of a test's own: the calling thread goes in and comes back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from conftest import missing
+
+_NEW_NETWORK = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace:
+    """A new network namespace, its loopback up; nothing is left of it after :meth:`close`."""
+
+    def __init__(self) -> None:
+        with open("/proc/thread-self/ns/net") as home:
+            if _libc.unshare(_NEW_NETWORK):
+                missing(f"network namespaces: {os.strerror(ctypes.get_errno())}: root")
+            self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.ip("link set lo up")
+            finally:
+                _enter(home.fileno())
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """The calling thread is in it; sockets and interfaces made here belong to it."""
+        with open("/proc/thread-self/ns/net") as home:
+            _enter(self.fd)
+            try:
+                yield
+            finally:
+                _enter(home.fileno())
+
+    @staticmethod
+    def ip(command: str) -> None:
+        """``ip`` with these arguments, where the calling thread is."""
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _enter(fd: int) -> None:
+    if _libc.setns(fd, _NEW_NETWORK):
+        raise OSError(ctypes.get_errno(), "setns")
