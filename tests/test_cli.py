@@ -364,7 +364,7 @@ def test_a_backend_that_is_not_there_is_one_line() -> None:
     assert line.startswith("overlay: OVERLAY_BACKEND='fortran': expected one of")
 
 
-_SUBCOMMANDS = "demo encap decap show mtu check bench lab completion".split()
+_SUBCOMMANDS = "demo encap decap show mtu check bench run ctl top lab completion".split()
 
 
 def test_help_and_version() -> None:

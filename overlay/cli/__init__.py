@@ -26,7 +26,10 @@ DONE, REFUSED, FAILED = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells say of the signals, 128 and the number
 
 # The subcommands, in the order of the help; each is a module's ``command``.
-_COMMANDS = ("demo", "encap", "decap", "show", "mtu", "check", "bench", "lab", "completion")
+_COMMANDS = (
+    "demo", "encap", "decap", "show", "mtu", "check", "bench", "run", "ctl", "top", "lab",
+    "completion",
+)  # fmt: skip
 
 
 class _CarriedError(Exception):

@@ -17,6 +17,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: Fields of a tunnel that were given, by name.
+Options = tuple[tuple[str, Any], ...]
+
+
 class Mistake(NamedTuple):
     """One thing that is wrong, and where."""
 
@@ -46,11 +50,16 @@ class Remote:
     """``network.remotes``; ``options`` are those of its tunnel."""
 
     address: str
-    tunnel: str | None = None
+    tunnel: str
     key: int | None = None
     relay: bool = False
     flood: bool = True
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Options = ()
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What names it in a network: address and tunnel."""
+        return self.address, self.tunnel
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,10 @@ class Network:
     suppress_arp: bool = False
     limit: int | None = None
     accept: str = "listed"
-    mss_clamp: bool = False
+    mss_clamp: bool | int = False
     gbp: int | None = None
     group: str | None = None
+    options: Options = ()
     remotes: tuple[Remote, ...] = ()
     port: tuple[Port, ...] = ()
     static: tuple[Static, ...] = ()
@@ -123,10 +133,14 @@ class VtepOptions:
     tunnel: str = "vxlan"
     underlay: str | None = None
     mtu: int | None = None
+    port: int = 4789
+    checksum: bool = True
     workers: int = 1
     networks: int = 16384
     macs: int = 1 << 20
-    source_ports: tuple[int, int] | None = None
+    neighbors: int = 65536
+    reassembly: int = 16 << 20
+    profile: str = "rfc"
     fragments: str = "reassemble"
     control: str = ""
     control_group: str | None = None

@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 from .config import Config, Neighbor, Network, Port, Remote, Static
 
-__all__ = ["Key", "Plan", "Step", "describe", "difference", "setup"]
+__all__ = ["Key", "Plan", "Step", "build", "describe", "difference", "setup", "tear"]
 
 #: What names a network in a VTEP: tunnel and number.
 Key = tuple[str, int]
 
 Part = Network | Port | Remote | Static | Neighbor
 _PARTS = ("port", "remotes", "static", "neighbor")
-_IDENTITY = {"port": "name", "remotes": "address", "static": "mac", "neighbor": "ip"}
+_IDENTITY = {"port": "name", "remotes": "place", "static": "mac", "neighbor": "ip"}
 
 #: Options of a VTEP that a reload can change; the others take a restart.
 LIVE = frozenset({"control", "control_group", "metrics", "tunnel"})
@@ -85,13 +85,15 @@ def _parts(network: Network, names: Iterable[str] = _PARTS) -> Iterator[Part]:
         yield from getattr(network, name)
 
 
-def _build(network: Network) -> Iterator[Step]:
+def build(network: Network) -> Iterator[Step]:
+    """The steps that add a network and its parts."""
     yield Step("add", network.key, _bare(network))
     for part in _parts(network):
         yield Step("add", network.key, part)
 
 
-def _tear(network: Network) -> Iterator[Step]:
+def tear(network: Network) -> Iterator[Step]:
+    """The steps that remove its parts and the network."""
     for part in reversed(list(_parts(network))):
         yield Step("remove", network.key, part)
     yield Step("remove", network.key, _bare(network))
@@ -99,7 +101,7 @@ def _tear(network: Network) -> Iterator[Step]:
 
 def setup(config: Config) -> Plan:
     """The steps from nothing to a configuration."""
-    return Plan(tuple(step for network in config.network for step in _build(network)))
+    return Plan(tuple(step for network in config.network for step in build(network)))
 
 
 def _alter(old: Network, new: Network) -> tuple[list[Step], list[Step]]:
@@ -129,11 +131,11 @@ def difference(old: Config, new: Config) -> Plan:
     """The steps from one configuration to another: what goes first, then what comes."""
     was = {network.key: network for network in old.network}
     will = {network.key: network for network in new.network}
-    removals = [step for key, network in was.items() if key not in will for step in _tear(network)]
+    removals = [step for key, network in was.items() if key not in will for step in tear(network)]
     additions: list[Step] = []
     for key, network in will.items():
         if key not in was:
-            additions += _build(network)
+            additions += build(network)
         elif network != was[key]:
             first, then = _alter(was[key], network)
             removals += first

@@ -21,6 +21,7 @@ from .config import (
     Mistake,
     Neighbor,
     Network,
+    Options,
     Port,
     Remote,
     Static,
@@ -120,29 +121,41 @@ class _Reader:
         )  # fmt: skip
         if found is None:
             return None
-        own = ("address", "tunnel", "key", "relay", "flood")
-        options = {k: v for k, v in found.items() if k not in own and v is not None}
-        tunnel = found["tunnel"] or network["tunnel"]
+        tunnel = found["tunnel"] = found["tunnel"] or network["tunnel"]
         before = len(self.mistakes)
-        for name in sorted(set(options) - TUNNEL_OPTIONS[tunnel]):
-            self.wrong((*path, name), f"is no option of {tunnel}")
-            del options[name]
-        key = network["id"] if found["key"] is None else found["key"]
-        if key is None:
-            key = 5001  # the network says what is wrong with its own
-        where: Path = (*path, "key") if found["key"] is not None else path
+        found["options"] = self.options(
+            found["options"], (*path, "options"), tunnel, found["address"]
+        )
+        if found["key"] is not None:
+            self.number(tunnel, found["key"], (*path, "key"))
+        elif tunnel != network["tunnel"] and network["id"] is not None:
+            self.number(tunnel, network["id"], path)
+        return Remote(**found) if len(self.mistakes) == before else None
+
+    def options(
+        self, value: dict[str, Any] | None, path: Path, tunnel: str, remote: str = "192.0.2.2"
+    ) -> Options:
+        """Fields of a tunnel of this kind to this remote."""
+        known = TUNNEL_OPTIONS[tunnel]
+        rows = {}
+        for name, given in (value or {}).items():
+            if name not in known:
+                self._unknown((*path, name), name, list(known))
+                continue
+            rows[name] = tuple(given) if isinstance(given, list) else given
+            try:
+                _tunnel(tunnel, 5001, remote, {name: rows[name]})
+            except ConfigError as error:
+                self.refuse((*path, name), given, error.expected)
+        return tuple(sorted(rows.items()))
+
+    def number(self, tunnel: str, key: int, path: Path) -> None:
+        """The number of a network or remote, as its tunnel can carry it."""
         try:
-            _tunnel(tunnel, key, found["address"], options)
+            _tunnel(tunnel, key, "192.0.2.2", {})
         except ConfigError as error:
-            if error.field in options:
-                self.refuse((*path, error.field), options[error.field], error.expected)
-            elif error.field == PROTOCOLS[tunnel].key_field and network["tunnel"] != tunnel:
-                self.refuse(where, key, f"for {tunnel}, {error.expected}")
-        if len(self.mistakes) > before:
-            return None
-        if options.get("source_port").__class__ is list:
-            options["source_port"] = tuple(options["source_port"])
-        return Remote(**{k: found[k] for k in own}, options=tuple(sorted(options.items())))
+            expected = error.expected.partition(", or any with")[0]
+            self.refuse(path, key, f"for {tunnel}, {expected}")
 
     def port(self, value: object, path: Path) -> Port | None:
         found = self.table("network.port", value, path)
@@ -175,7 +188,11 @@ class _Reader:
         if known["tunnel"] not in PROTOCOLS:
             known["tunnel"] = default
         if found is not None:
-            self._check_id(known, path)
+            self.number(known["tunnel"], known["id"], (*path, "id"))
+            remote = "2001:db8::2" if found["group"] and ":" in found["group"] else "192.0.2.2"
+            known["options"] = self.options(
+                found["options"], (*path, "options"), known["tunnel"], remote
+            )
         elif type(known["id"]) is not int or not 0 <= known["id"] < 2**64:
             known["id"] = None
         if known["id"] is not None:
@@ -208,19 +225,15 @@ class _Reader:
         found = self.table("network.neighbor", value, path)
         return None if found is None else Neighbor(**found)
 
-    def _check_id(self, known: dict[str, Any], path: Path) -> None:
-        try:
-            _tunnel(known["tunnel"], known["id"], "192.0.2.2", {})
-        except ConfigError as error:
-            self.refuse((*path, "id"), known["id"], f"for {known['tunnel']}, {error.expected}")
-
     def _check_parts(
         self, parts: dict[str, list[Any]], places: dict[str, list[Path]], value: dict[str, Any]
     ) -> None:
         def pairs(name: str) -> list[tuple[Any, Path]]:
             return list(zip(parts[name], places[name], strict=True))
 
-        self.unique([(f"remote {r.address}", p) for r, p in pairs("remotes")], "address")
+        self.unique(
+            [(f"remote {r.address} by {r.tunnel}", p) for r, p in pairs("remotes")], "address"
+        )
         self.unique([(f"port name {given(r.name)}", p) for r, p in pairs("port")], "name")
         self.unique([(f"MAC address {r.mac}", p) for r, p in pairs("static")], "mac")
         self.unique([(f"neighbour {r.ip}", p) for r, p in pairs("neighbor")], "ip")
@@ -286,6 +299,11 @@ class _Reader:
     def _check_vtep(self, options: VtepOptions, networks: list[tuple[Network, Path]]) -> None:
         if len(networks) > options.networks:
             self.refuse(("vtep", "networks"), options.networks, f"{len(networks)} at least")
+        for network, path in networks:
+            for index, port in enumerate(network.port):
+                if port.queues is not None and port.queues > options.workers:
+                    where: Path = (*path, "port", index, "queues")
+                    self.refuse(where, port.queues, f"at most vtep.workers, {options.workers}")
         if ":" not in options.local and "." not in options.local:
             return  # an interface: its addresses are known later
         try:
@@ -294,14 +312,16 @@ class _Reader:
             return
         six = ":" in options.local
         for network, path in networks:
-            addresses = [((*path, "remotes", i), r.address) for i, r in enumerate(network.remotes)]
+            addresses: list[tuple[Path, str]] = [
+                ((*path, "remotes", i), r.address) for i, r in enumerate(network.remotes)
+            ]
             if network.group is not None:
                 addresses.append(((*path, "group"), network.group))
-            for where, address in addresses:
+            for at, address in addresses:
                 if (":" in address) != six:
-                    self.refuse(where, address, f"an address of the family of {options.local}")
+                    self.refuse(at, address, f"an address of the family of {options.local}")
                 elif address == options.local:
-                    self.refuse(where, address, "another address than vtep.local")
+                    self.refuse(at, address, "another address than vtep.local")
 
 
 def _tunnel(kind: str, key: int, remote: str, options: dict[str, Any]) -> None:

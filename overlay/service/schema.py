@@ -6,7 +6,6 @@ is done with a value.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -60,6 +59,13 @@ def seconds(field: str, value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1e9:
         return float(value)
     raise ConfigError(field, value, "seconds in 0..1000000000; 0 is for ever")
+
+
+def clamp(field: str, value: object) -> bool | int:
+    try:
+        return value if isinstance(value, bool) else integer(field, value, 88, 65495)
+    except ConfigError:
+        raise ConfigError(field, value, "true, false, or an MSS in 88..65495") from None
 
 
 def label(field: str, value: object) -> str:
@@ -127,14 +133,6 @@ def endpoint(field: str, value: object) -> str:
     raise ConfigError(field, value, "an address and port such as '127.0.0.1:9472'")
 
 
-def ports(field: str, value: object) -> tuple[int, int]:
-    if isinstance(value, list) and len(value) == 2:
-        low, high = (integer(field, port, 1, 65535) for port in value)
-        if low <= high:
-            return low, high
-    raise ConfigError(field, value, "[low, high], two ports in 1..65535")
-
-
 def account(field: str, value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", value):
         return value
@@ -144,18 +142,20 @@ def account(field: str, value: object) -> str:
 _TUNNEL = word(*PROTOCOLS)
 _ID = number(0, 2**64 - 1)  # PROTOCOLS says what of it each tunnel takes
 
-#: What a remote may set of its tunnel: the fields that are not the switch's own.
-TUNNEL_OPTIONS: Mapping[str, frozenset[str]] = {
-    name: frozenset(field.name for field in dataclasses.fields(kind))
-    - {kind.key_field, "local", "remote", "local_mac", "remote_mac", "seed", "mss", "frame_id"}
-    - {"inner_checksum", "outer_vlan", "outer_pcp", "outer_dei"}
-    for name, kind in PROTOCOLS.items()
+_FOR_ALL = ("ttl", "dscp", "ecn", "df", "ip_id", "flow_label", "source_port", "inner_vlan")
+#: What a network or a remote may set of its tunnels: fields of their classes.
+TUNNEL_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "vxlan": _FOR_ALL,
+    "nvgre": (*_FOR_ALL, "flow_id"),
+    "stt": _FOR_ALL,
 }
 
 
-def _any(_: str, value: object) -> object:
-    """Checked later, with the tunnel that it belongs to."""
-    return value
+def options(field: str, value: object) -> dict[str, Any]:
+    """Its fields are checked later, with the tunnel that they belong to."""
+    if isinstance(value, dict):
+        return value
+    raise ConfigError(field, value, "a table of the tunnel's options")
 
 
 #: Every table of the configuration by its name, ``[[network.port]]`` as ``network.port``.
@@ -167,10 +167,14 @@ SECTIONS: Mapping[str, Section] = {
             "tunnel": Key(_TUNNEL, "vxlan"),
             "underlay": Key(device_name),
             "mtu": Key(number(576, 65535)),
-            "workers": Key(number(1, 256), 1),
-            "networks": Key(number(1, 1 << 24), 16384),
+            "port": Key(number(1, 65535), 4789),
+            "checksum": Key(flag, True),
+            "workers": Key(number(1, 64), 1),
+            "networks": Key(number(1, 65534), 16384),
             "macs": Key(number(1, 1 << 28), 1 << 20),
-            "source_ports": Key(ports),
+            "neighbors": Key(number(1, 1 << 24), 65536),
+            "reassembly": Key(number(1 << 16, 1 << 36), 16 << 20),
+            "profile": Key(word("rfc", "strict", "lenient"), "rfc"),
             "fragments": Key(word("reassemble", "drop"), "reassemble"),
             "control": Key(path, "/run/overlay/ctl.sock"),
             "control_group": Key(account),
@@ -188,11 +192,12 @@ SECTIONS: Mapping[str, Section] = {
             "learn": Key(flag, True),
             "ageing": Key(seconds, 300.0),
             "suppress_arp": Key(flag, False),
-            "limit": Key(number(1, 1 << 28)),
+            "limit": Key(number(1, 1 << 30)),
             "accept": Key(word("listed", "any"), "listed"),
-            "mss_clamp": Key(flag, False),
+            "mss_clamp": Key(clamp, False),
             "gbp": Key(number(0, 0xFFFF)),
             "group": Key(multicast),
+            "options": Key(options),
         },
         ("remotes", "port", "static", "neighbor"),
     ),
@@ -203,7 +208,7 @@ SECTIONS: Mapping[str, Section] = {
             "key": Key(_ID),
             "relay": Key(flag, False),
             "flood": Key(flag, True),
-            **{name: Key(_any) for names in TUNNEL_OPTIONS.values() for name in sorted(names)},
+            "options": Key(options),
         }
     ),
     "network.port": Section(
@@ -213,7 +218,7 @@ SECTIONS: Mapping[str, Section] = {
             "vlan": Key(number(1, 4094)),
             "mac": Key(host_mac),
             "name": Key(label),
-            "queues": Key(number(1, 256)),
+            "queues": Key(number(1, 64)),
         }
     ),
     "network.static": Section(
