@@ -3,6 +3,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from collections.abc import Sequence
+
 from .batch import Batch
 from .codec import Buffer
 from .errors import Status
@@ -113,3 +115,20 @@ class TapQueue(Queue):
     def offloads(self) -> tuple[str, ...]: ...
     def __init__(self, name: str, *, multi_queue: bool, offload: bool, persist: bool) -> None: ...
     def refresh(self) -> None: ...
+
+class PacketQueue(Queue):
+    def __init__(
+        self,
+        interface: str,
+        *,
+        protocols: int = 0,
+        port: int = 0,
+        locals: Sequence[bytes] = (),
+        ring: int = 0,
+        promiscuous: bool = False,
+        bypass: bool = False,
+        vouch: bool = False,
+    ) -> None: ...
+    def join(self, mode: int, group: int = 0) -> int: ...
+    def refresh(self) -> None: ...
+    def path_mtu(self, remote: bytes, mtu: int) -> None: ...

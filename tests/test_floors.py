@@ -54,6 +54,7 @@ C_FLOORS = [
     {"bridge", "superframe"},
     {"device", "vnet"},
     {"tap", "udp", "packet", "xdp", "memory"},
+    {"packet_filter", "packet_receive", "packet_send"},
     {"loop"},
 ]
 C_SYSTEM_HEADERS = {"stdbool.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}

@@ -1,1 +1,78 @@
-# AF_PACKET.
+# AF_PACKET: an interface as a port or as the underlay.
+
+cdef extern from "io/packet.h" nogil:
+    enum:
+        PACKET_LOCALS_MAX
+
+    struct packet_address:
+        uint8_t family
+        uint8_t bytes[16]
+
+    struct packet_options:
+        const char *interface
+        uint32_t protocols
+        uint16_t port
+        const packet_address *locals
+        size_t local_count
+        size_t ring
+        bint promiscuous
+        bint bypass
+        bint vouch
+
+    device *packet_open(const packet_options *options)
+    int packet_join(device *d, unsigned mode, int group)
+    int packet_refresh(device *d)
+    void packet_path_mtu(device *d, const packet_address *remote, uint32_t mtu)
+
+
+cdef packet_address packet_address_of(bytes packed) except *:
+    cdef packet_address address
+    cdef const uint8_t *raw = packed
+    memset(&address, 0, sizeof(address))
+    if len(packed) not in (4, 16):
+        raise ValueError("an address has 4 or 16 bytes")
+    address.family = 4 if len(packed) == 4 else 6
+    memcpy(address.bytes, raw, len(packed))
+    return address
+
+
+cdef class PacketQueue(Queue):
+    """One socket of an interface."""
+
+    def __init__(self, str interface, *, uint32_t protocols=0, uint16_t port=0, locals=(),
+                 size_t ring=0, bint promiscuous=False, bint bypass=False, bint vouch=False):
+        cdef packet_address addresses[PACKET_LOCALS_MAX]
+        cdef packet_options options
+        cdef bytes name = os.fsencode(interface)
+        cdef device *d
+        if len(locals) > PACKET_LOCALS_MAX:
+            raise ValueError(f"at most {PACKET_LOCALS_MAX} local addresses")
+        for i, packed in enumerate(locals):
+            addresses[i] = packet_address_of(packed)
+        options.interface = name
+        options.protocols, options.port = protocols, port
+        options.locals, options.local_count = addresses, len(locals)
+        options.ring = ring
+        options.promiscuous, options.bypass, options.vouch = promiscuous, bypass, vouch
+        with nogil:
+            d = packet_open(&options)
+        if d == NULL:
+            raise os_error(errno, interface)
+        self.attach(d)
+
+    def join(self, unsigned mode, int group=0):
+        """Share what arrives with the queues of a group, 0 for a new one; returns the group."""
+        group = packet_join(self.open(), mode, group)
+        if group < 0:
+            raise os_error(errno, "fanout")
+        return group
+
+    def refresh(self):
+        """Read the interface's MTU and MAC address again."""
+        if packet_refresh(self.open()) != 0:
+            raise os_error(errno, "refresh")
+
+    def path_mtu(self, bytes remote, uint32_t mtu):
+        """Packets to this remote (4 or 16 bytes) have at most mtu bytes."""
+        cdef packet_address address = packet_address_of(remote)
+        packet_path_mtu(self.open(), &address, mtu)

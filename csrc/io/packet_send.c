@@ -1,0 +1,265 @@
+/* packet_send.c: what leaves, many packets a system call.  Super-frames of a port
+ * and STT's super-packets are the kernel's to cut; those of VXLAN and NVGRE are cut here. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "offload.h"
+#include "outer.h"
+#include "packet.h"
+#include "split.h"
+#include "vnet.h"
+
+enum { PARTS = 3 }; /* virtio header, outer headers of a cut packet, payload */
+
+struct packet_sender {
+    struct mmsghdr messages[PACKET_BURST];
+    struct iovec parts[PACKET_BURST][PARTS];
+    uint8_t vnets[PACKET_BURST][VNET_LENGTH];
+    uint8_t headers[PACKET_BURST][SPLIT_HEADERS_MAX];
+    uint32_t rows[PACKET_BURST];
+    bool last[PACKET_BURST]; /* packet of its row */
+    unsigned count;
+    size_t sent; /* rows */
+};
+
+struct packet_sender *packet_sender_open(void)
+{
+    struct packet_sender *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    for (size_t i = 0; i < PACKET_BURST; i++) {
+        s->messages[i].msg_hdr.msg_iov = s->parts[i];
+        s->parts[i][0] = (struct iovec){s->vnets[i], VNET_LENGTH};
+    }
+    return s;
+}
+
+void packet_sender_close(struct packet_sender *s)
+{
+    free(s);
+}
+
+/* ---- to the kernel ------------------------------------------------------------------ */
+
+static uint8_t status_of(int error)
+{
+    switch (error) {
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+        return OV_DEVICE_FULL;
+    case ENETDOWN:
+    case ENXIO:
+    case ENODEV:
+        return OV_DEVICE_DOWN;
+    case EMSGSIZE:
+        return OV_MTU_EXCEEDED;
+    default:
+        return OV_DEVICE_REFUSED;
+    }
+}
+
+/* Hand over what is waiting.  A row of many packets is lost when any of them is. */
+static void flush(struct packet *p, struct ov_batch *b)
+{
+    struct packet_sender *s = p->sender;
+    struct device *d = &p->device;
+    unsigned at = 0;
+    int error = 0;
+    while (at < s->count) {
+        int n = error == EAGAIN
+                    ? -1
+                    : sendmmsg(p->socket, s->messages + at, s->count - at, MSG_DONTWAIT);
+        if (n < 0 && error != EAGAIN)
+            error = errno;
+        if (n < 0 && error == EINTR)
+            continue;
+        if (n <= 0) { /* the first of them; the others are tried, unless there is no room at all */
+            if (b->status[s->rows[at]] == OV_OK)
+                device_lose(d, b, s->rows[at], status_of(n < 0 ? error : EAGAIN));
+            at++;
+            continue;
+        }
+        for (unsigned end = at + (unsigned)n; at < end; at++) {
+            uint32_t i = s->rows[at];
+            if (!s->last[at] || b->status[i] != OV_OK)
+                continue;
+            s->sent++;
+            device_count(&d->stats.tx_packets, 1);
+            device_count(&d->stats.tx_bytes, b->length[i]);
+        }
+    }
+    s->count = 0;
+}
+
+/* The place of one packet more, of row i. */
+static unsigned reserve(struct packet *p, struct ov_batch *b, uint32_t i, bool last)
+{
+    struct packet_sender *s = p->sender;
+    if (s->count == PACKET_BURST)
+        flush(p, b);
+    s->rows[s->count] = i;
+    s->last[s->count] = last;
+    return s->count++;
+}
+
+/* Row i as it is. */
+static void push(struct packet *p, struct ov_batch *b, uint32_t i, struct vnet v)
+{
+    struct packet_sender *s = p->sender;
+    unsigned k = reserve(p, b, i, true);
+    memcpy(s->vnets[k], &v, sizeof v);
+    s->parts[k][1] = (struct iovec){b->data + b->offset[i], b->length[i]};
+    s->messages[k].msg_hdr.msg_iovlen = 2;
+}
+
+/* Row i in the packets that it stands for. */
+static void push_cut(struct packet *p, struct ov_batch *b, uint32_t i, const struct split *cut)
+{
+    struct packet_sender *s = p->sender;
+    uint8_t *packet = b->data + b->offset[i];
+    for (uint32_t n = 0; n < cut->count && b->status[i] == OV_OK; n++) {
+        unsigned k = reserve(p, b, i, n + 1 == cut->count);
+        uint32_t at, bytes = split_packet(cut, packet, n, s->headers[k], &at);
+        memset(s->vnets[k], 0, VNET_LENGTH);
+        s->parts[k][1] = (struct iovec){s->headers[k], cut->headers};
+        s->parts[k][2] = (struct iovec){packet + at, bytes};
+        s->messages[k].msg_hdr.msg_iovlen = 3;
+    }
+}
+
+/* ---- a port --------------------------------------------------------------------------- */
+
+static int send_frame(struct packet *p, struct ov_batch *b, uint32_t i)
+{
+    const uint8_t *frame = b->data + b->offset[i];
+    uint32_t length = b->length[i];
+    struct vnet v;
+    if (!vnet_give(&v, frame, length, b->mss[i], b->checksum[i]))
+        return OV_DEVICE_REFUSED;
+    push(p, b, i, v);
+    return OV_OK;
+}
+
+/* ---- the underlay ----------------------------------------------------------------------- */
+
+void packet_path_mtu(struct device *d, const struct packet_address *remote, uint32_t mtu)
+{
+    struct packet *p = (struct packet *)d;
+    uint32_t count = __atomic_load_n(&p->path_count, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < count; i++)
+        if (memcmp(&p->paths[i].remote, remote, sizeof *remote) == 0) {
+            __atomic_store_n(&p->paths[i].mtu, mtu, __ATOMIC_RELAXED);
+            return;
+        }
+    if (count == PACKET_PATHS) { /* no place: let it hold for all */
+        if (mtu < __atomic_load_n(&p->path_least, __ATOMIC_RELAXED))
+            __atomic_store_n(&p->path_least, mtu, __ATOMIC_RELAXED);
+        return;
+    }
+    p->paths[count] = (struct packet_path){*remote, mtu};
+    __atomic_store_n(&p->path_count, count + 1, __ATOMIC_RELEASE);
+}
+
+uint32_t packet_mtu_of(const struct packet *p, const uint8_t *ip)
+{
+    uint32_t count = __atomic_load_n(&p->path_count, __ATOMIC_ACQUIRE);
+    uint32_t mtu = __atomic_load_n(&p->path_least, __ATOMIC_RELAXED);
+    uint32_t device = __atomic_load_n(&p->device.mtu, __ATOMIC_RELAXED);
+    bool v4 = ip[0] >> 4 == 4;
+    struct packet_address to = {.family = v4 ? 4 : 6};
+    memcpy(to.bytes, ip + (v4 ? 16 : 24), v4 ? 4 : 16);
+    for (uint32_t i = 0; i < count; i++)
+        if (memcmp(&p->paths[i].remote, &to, sizeof to) == 0) {
+            mtu = min32(mtu, __atomic_load_n(&p->paths[i].mtu, __ATOMIC_RELAXED));
+            break;
+        }
+    return min32(mtu, device);
+}
+
+/* An STT packet of any length: above the MTU it goes as one TCP super-segment, of
+ * which the kernel makes STT's segments: what it adds to the sequence number is
+ * STT's offset. */
+static int send_stt(struct packet *p, struct ov_batch *b, uint32_t i, const struct offload *o)
+{
+    uint8_t *packet = b->data + b->offset[i];
+    uint32_t mtu = packet_mtu_of(p, packet + o->l3), before = o->l4 - o->l3 + TCP_LENGTH;
+    struct vnet v = {0};
+    if (o->end - o->l3 > mtu) {
+        if (mtu <= before)
+            return OV_MTU_EXCEEDED;
+        put16(packet + offload_field(o), offload_seed(packet, o));
+        uint32_t segment = min32(mtu - before, UINT16_MAX);
+        if (!vnet_give(&v, packet, b->length[i], (uint16_t)segment, OV_CSUM_PARTIAL))
+            return OV_DEVICE_REFUSED;
+    }
+    push(p, b, i, v);
+    return OV_OK;
+}
+
+/* A VXLAN or NVGRE packet whose frame is a super-frame, or has a partial checksum. */
+static int send_cut(struct packet *p, struct ov_batch *b, uint32_t i, const struct inner *outer)
+{
+    uint8_t *packet = b->data + b->offset[i];
+    uint8_t protocol = outer->protocol == IP_GRE ? OV_NVGRE : OV_VXLAN;
+    struct split cut;
+    if (b->mss[i] == 0) {
+        if (!split_complete(packet, b->length[i], protocol))
+            return OV_DEVICE_REFUSED;
+        push(p, b, i, (struct vnet){0});
+        return OV_OK;
+    }
+    if (!split_plan(packet, b->length[i], protocol, b->mss[i], &cut))
+        return OV_DEVICE_REFUSED;
+    if (cut.largest > __atomic_load_n(&p->device.mtu, __ATOMIC_RELAXED))
+        return OV_MTU_EXCEEDED;
+    push_cut(p, b, i, &cut);
+    return OV_OK;
+}
+
+static int send_packet(struct packet *p, struct ov_batch *b, uint32_t i)
+{
+    const uint8_t *packet = b->data + b->offset[i];
+    uint32_t length = b->length[i], mtu = __atomic_load_n(&p->device.mtu, __ATOMIC_RELAXED);
+    bool whole = b->mss[i] == 0 && b->checksum[i] != OV_CSUM_PARTIAL;
+    bool fits =
+        length - ETHERNET_LENGTH <= mtu && __atomic_load_n(&p->path_count, __ATOMIC_RELAXED) == 0;
+    if (!whole || !fits) {
+        struct inner outer = inner_inspect(packet, length, 0);
+        struct offload o;
+        if (outer.protocol == IP_TCP && offload_find(packet, length, &outer, &o))
+            return send_stt(p, b, i, &o);
+        if (!whole)
+            return send_cut(p, b, i, &outer);
+    }
+    push(p, b, i, (struct vnet){0});
+    return OV_OK;
+}
+
+/* ---- send ----------------------------------------------------------------------------------- */
+
+size_t packet_send(struct device *d, struct ov_batch *b, const uint32_t *rows, size_t count)
+{
+    struct packet *p = (struct packet *)d;
+    p->sender->sent = 0;
+    for (size_t k = 0; k < count; k++) {
+        uint32_t i = rows[k];
+        int status;
+        if (b->status[i] != OV_OK)
+            continue;
+        if (b->offset[i] > b->size || b->length[i] > b->size - b->offset[i])
+            status = OV_BAD_ROW;
+        else if (b->length[i] < b->wire[i])
+            status = OV_FRAME_CUT;
+        else if (b->length[i] < ETHERNET_LENGTH)
+            status = OV_FRAME_TOO_SHORT;
+        else
+            status = p->protocols != 0 ? send_packet(p, b, i) : send_frame(p, b, i);
+        if (status != OV_OK && b->status[i] == OV_OK)
+            device_lose(d, b, i, (uint8_t)status);
+    }
+    flush(p, b);
+    return p->sender->sent;
+}
