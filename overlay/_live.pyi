@@ -1,9 +1,8 @@
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-
-from collections.abc import Sequence
 
 from .batch import Batch
 from .codec import Buffer

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import overlay
-from namespace import inside, namespace, peer, quiet, run, running, until
 from overlay import NVGRE, STT, VXLAN, Batch, ConfigError, Status, Tunnel
 from overlay.io.device import burst
 from overlay.io.packet import FANOUT, Packet
+from veth import network, quiet, run, running, space, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AF_PACKET is Linux's")
 
@@ -53,7 +53,7 @@ def put(device: Packet, frames: list[bytes]) -> Batch:
 @pytest.fixture
 def veth() -> Iterator[None]:
     """A pair v0, v1 in a namespace of its own; nobody else speaks there."""
-    with namespace():
+    with network():
         run("ip link add v0 type veth peer name v1")
         quiet("v0", "v1")
         running("v0", "v1")
@@ -297,14 +297,14 @@ def test_tcp_between_two_ports_in_super_frames(ring: int, family: int, offload: 
     """Two hosts, each on a veth; a wire of two Packet ports between them."""
     data = os.urandom(1 << 20) * 4
     addresses = ("10.0.0.1", "10.0.0.2") if family == 4 else ("fd00::1", "fd00::2")
-    with peer() as second, namespace():
+    with space() as second, network():
         run("ip link add a0 type veth peer name a1", "ip link add b0 type veth peer name b1")
-        run(f"ip link set b0 netns /proc/{os.getpid()}/fd/{second}")
+        run(f"ip link set b0 netns /proc/{os.getpid()}/fd/{second.fd}")
         quiet("a1", "b1")
         if not offload:
             run("ethtool -K a1 gro off", "ethtool -K b1 tso off gso off")
         host("a0", addresses[0], offload)
-        with inside(second):
+        with second.inside():
             host("b0", addresses[1], True)
             server = listen(addresses[1])
         running("a1", "b1")
