@@ -122,7 +122,7 @@ class PacketQueue(Queue):
         *,
         protocols: int = 0,
         port: int = 0,
-        locals: Sequence[bytes] = (),
+        addresses: Sequence[bytes] = (),
         ring: int = 0,
         promiscuous: bool = False,
         bypass: bool = False,

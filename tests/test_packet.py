@@ -11,43 +11,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import overlay
-from overlay import NVGRE, STT, VXLAN, Batch, ConfigError, Status, Tunnel
+from overlay import Batch, ConfigError, Status
 from overlay.io.device import burst
 from overlay.io.packet import FANOUT, Packet
-from veth import network, quiet, run, running, space, until
+from veth import (
+    ETHERTYPE,
+    A,
+    B,
+    frame,
+    network,
+    put,
+    quiet,
+    rings,
+    run,
+    running,
+    space,
+    take,
+    tunnel,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AF_PACKET is Linux's")
-
-ETHERTYPE = b"\x88\xb5"  # for experiments: nothing answers
-A, B = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
-
-
-def frame(number: int = 0, size: int = 60, tags: bytes = b"") -> bytes:
-    head = B + A + tags + ETHERTYPE + number.to_bytes(4, "big")
-    return head + bytes((number + i) % 251 for i in range(size - len(head)))
-
-
-def take(device: Packet, count: int, seconds: float = 10.0) -> list[bytes]:
-    """This many frames, waited for as a worker waits."""
-    batch = burst()
-    got: list[bytes] = []
-    end = time.monotonic() + seconds
-    while len(got) < count and time.monotonic() < end:
-        if not device.recv(batch):
-            select.select([device.fileno()], [], [], 0.05)
-        got += batch.to_list()
-    return got
-
-
-def put(device: Packet, frames: list[bytes]) -> Batch:
-    batch = Batch.from_frames(frames, headroom=0)
-    device.send(batch)
-    return batch
 
 
 @pytest.fixture
@@ -58,9 +46,6 @@ def veth() -> Iterator[None]:
         quiet("v0", "v1")
         running("v0", "v1")
         yield
-
-
-rings = pytest.mark.parametrize("ring", [0, 1 << 21], ids=["burst", "ring"])
 
 
 # ---- a port ---------------------------------------------------------------------------
@@ -338,16 +323,6 @@ def test_tcp_between_two_ports_in_super_frames(ring: int, family: int, offload: 
 
 
 # ---- the underlay --------------------------------------------------------------------------------
-
-
-def tunnel(kind: str, family: int, **options: Any) -> Tunnel:
-    ends = ("192.0.2.1", "192.0.2.2") if family == 4 else ("2001:db8::1", "2001:db8::2")
-    options |= dict(local=ends[0], remote=ends[1], local_mac=A.hex(":"), remote_mac=B.hex(":"))
-    if kind == "stt":
-        return STT(context_id=7, **options)
-    if kind == "nvgre":
-        return NVGRE(vsid=7000, **options)
-    return VXLAN(vni=7, **options)
 
 
 def fragments(packet: bytes) -> list[bytes]:

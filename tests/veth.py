@@ -1,15 +1,27 @@
-"""Virtual Ethernet pairs for tests, in network namespaces of their own."""
+"""Virtual Ethernet pairs in network namespaces of their own, and what passes over them."""
 
 from __future__ import annotations
 
+import select
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 from conftest import missing
 from namespace import Namespace
+from overlay import NVGRE, STT, VXLAN, Batch, Tunnel
+from overlay.io.device import Device, burst
+
+ETHERTYPE = b"\x88\xb5"  # for experiments: nothing answers
+A, B = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
+
+
+rings = pytest.mark.parametrize("ring", [0, 1 << 21], ids=["burst", "ring"])
 
 
 @contextmanager
@@ -62,3 +74,38 @@ def until(true: Callable[[], object], seconds: float = 10.0) -> bool:
             return False
         time.sleep(0.002)
     return True
+
+
+def frame(number: int = 0, size: int = 60, tags: bytes = b"") -> bytes:
+    head = B + A + tags + ETHERTYPE + number.to_bytes(4, "big")
+    return head + bytes((number + i) % 251 for i in range(size - len(head)))
+
+
+def take(device: Device, count: int, seconds: float = 10.0) -> list[bytes]:
+    """This many frames, waited for as a worker waits."""
+    batch = burst()
+    got: list[bytes] = []
+    end = time.monotonic() + seconds
+    while len(got) < count and time.monotonic() < end:
+        if not device.recv(batch):
+            select.select([device.fileno()], [], [], 0.05)
+        got += batch.to_list()
+    return got
+
+
+def put(device: Device, frames: list[bytes]) -> Batch:
+    batch = Batch.from_frames(frames, headroom=0)
+    device.send(batch)
+    return batch
+
+
+def tunnel(kind: str, family: int, **options: Any) -> Tunnel:
+    ends = ("192.0.2.1", "192.0.2.2") if family == 4 else ("2001:db8::1", "2001:db8::2")
+    options = (
+        dict(local=ends[0], remote=ends[1], local_mac=A.hex(":"), remote_mac=B.hex(":")) | options
+    )
+    if kind == "stt":
+        return STT(context_id=7, **options)
+    if kind == "nvgre":
+        return NVGRE(vsid=7000, **options)
+    return VXLAN(vni=7, **options)

@@ -90,7 +90,7 @@ class Packet(QueueDevice):
                     interface,
                     protocols=sum(1 << PROTOCOLS[name] for name in names),
                     port=port,
-                    locals=[address.packed for address in locals_],
+                    addresses=[address.packed for address in locals_],
                     ring=ring,
                     promiscuous=promiscuous and not underlay,
                     bypass=bypass,

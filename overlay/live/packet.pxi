@@ -39,19 +39,19 @@ cdef packet_address packet_address_of(bytes packed) except *:
 cdef class PacketQueue(Queue):
     """One socket of an interface."""
 
-    def __init__(self, str interface, *, uint32_t protocols=0, uint16_t port=0, locals=(),
+    def __init__(self, str interface, *, uint32_t protocols=0, uint16_t port=0, addresses=(),
                  size_t ring=0, bint promiscuous=False, bint bypass=False, bint vouch=False):
-        cdef packet_address addresses[PACKET_LOCALS_MAX]
+        cdef packet_address list_of[PACKET_LOCALS_MAX]
         cdef packet_options options
         cdef bytes name = os.fsencode(interface)
         cdef device *d
-        if len(locals) > PACKET_LOCALS_MAX:
+        if len(addresses) > PACKET_LOCALS_MAX:
             raise ValueError(f"at most {PACKET_LOCALS_MAX} local addresses")
-        for i, packed in enumerate(locals):
-            addresses[i] = packet_address_of(packed)
+        for i, packed in enumerate(addresses):
+            list_of[i] = packet_address_of(packed)
         options.interface = name
         options.protocols, options.port = protocols, port
-        options.locals, options.local_count = addresses, len(locals)
+        options.locals, options.local_count = list_of, len(addresses)
         options.ring = ring
         options.promiscuous, options.bypass, options.vouch = promiscuous, bypass, vouch
         with nogil:
