@@ -17,6 +17,8 @@ struct plan {
     uint32_t wire;
     uint32_t remove; /* bytes of tags to take out */
     uint16_t tci;    /* STT: for the header */
+    uint16_t mss;    /* of the row; STT: for the header */
+    bool partial;    /* the row's L4 checksum is */
 };
 
 /* What of a tunnel decides the shape of its headers.  The loops are specialised
@@ -75,7 +77,8 @@ always_inline int kernel_plan(const struct ov_tunnel *t, const uint8_t *frame, u
 {
     bool plain = inner_is_plain(frame, length);
     p->remove = 0;
-    p->tci = 0;
+    p->tci = p->mss = 0;
+    p->partial = false;
     if (unlikely(!plain && length < ETHERNET_LENGTH))
         return OV_FRAME_TOO_SHORT;
     if (unlikely(!plain && is_tagged(frame))) {
@@ -124,6 +127,13 @@ always_inline void kernel_remove(uint8_t *frame, uint32_t remove)
     memcpy(frame + remove, macs, 12);
 }
 
+/* What a row's columns say of the frame that is planned. */
+always_inline void kernel_plan_row(struct plan *p, const struct ov_batch *b, size_t i)
+{
+    p->mss = b->mss[i];
+    p->partial = b->checksum[i] == OV_CSUM_PARTIAL;
+}
+
 /* Encap one row in place. */
 always_inline int kernel_encap_row(const struct ov_tunnel *t, const struct ov_batch *b, size_t i,
                                    struct limits limits, struct layout layout, uint64_t sequence,
@@ -142,6 +152,7 @@ always_inline int kernel_encap_row(const struct ov_tunnel *t, const struct ov_ba
         return OV_NO_HEADROOM;
     if (unlikely(p.remove != 0))
         kernel_remove(frame, p.remove);
+    kernel_plan_row(&p, b, i);
     offset += p.remove;
     emit(t, &p, b->data + offset - layout.headers, sequence, layout);
     b->offset[i] = offset - layout.headers;
@@ -258,7 +269,12 @@ always_inline int kernel_copy_row(const struct ov_tunnel *t, const struct ov_bat
     if (unlikely(packet == NULL))
         return OV_NO_ROOM;
     kernel_place(&p, frame, packet + layout.headers);
+    kernel_plan_row(&p, in, i);
     emit(t, &p, packet, sequence, layout);
+    if (unlikely((in->mss[i] | in->checksum[i]) != 0)) {
+        out->mss[out->count - 1] = in->mss[i];
+        out->checksum[out->count - 1] = in->checksum[i];
+    }
     return OV_OK;
 }
 

@@ -118,14 +118,14 @@ struct ov_config {
     uint16_t port_low;  /* source port, both ends included */
     uint16_t port_high;
     uint16_t port;    /* VXLAN: UDP destination port */
-    uint16_t mss;     /* STT */
+    uint16_t mss;     /* STT: of frames whose rows have none of their own */
     uint8_t protocol; /* enum ov_protocol */
     uint8_t family;   /* 4 or 6 */
     uint8_t ttl;
     uint8_t df;
     uint8_t ecn_copy;       /* 1: outer ECN from the inner one, 0: Not-ECT */
     uint8_t inner_vlan;     /* enum ov_inner_vlan */
-    uint8_t checksum;       /* VXLAN: outer UDP checksum on */
+    uint8_t checksum;       /* VXLAN: outer UDP checksum on; STT: 0 leaves TCP's partial */
     uint8_t gbp_flags;      /* VXLAN: 0x40 don't learn, 0x08 applied */
     uint8_t inner_checksum; /* STT: enum ov_inner_checksum */
     uint8_t zero[7];

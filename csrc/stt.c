@@ -108,7 +108,7 @@ struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, co
         return a;
     if (!o.tcp && o.version == 4 && get16(frame + offload_field(&o)) == 0)
         return a; /* UDP without a checksum: there is none to speak of */
-    if (t->config.inner_checksum == OV_CSUM_VERIFIED) {
+    if (t->config.inner_checksum == OV_CSUM_VERIFIED && !p->partial) {
         a.flags = STT_VERIFIED;
         return a;
     }
@@ -121,8 +121,9 @@ struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, co
     a.patch = offload_seed(frame, &o);
     if (o.tcp) {
         uint32_t headers = o.l4 + (frame[o.l4 + 12] >> 4) * 4u;
-        if (headers < o.end && o.end - headers > t->config.mss)
-            a.mss = t->config.mss;
+        uint16_t mss = stt_mss(t, p);
+        if (headers < o.end && o.end - headers > mss)
+            a.mss = mss;
     }
     return a;
 }
@@ -171,5 +172,6 @@ int stt_describe(const uint8_t *header, size_t length, const struct outer *o,
     } else if (stt[1] & STT_VERIFIED) {
         config->inner_checksum = OV_CSUM_VERIFIED;
     }
+    config->checksum = 1;
     return 0;
 }

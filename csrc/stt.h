@@ -101,8 +101,21 @@ struct stt_assist {
     uint8_t l4_offset;
 };
 
-/* For a tunnel whose inner_checksum is not unknown; frame is the frame as
- * given, before any tag was taken out. */
+/* Whether the header has something to say: the tunnel's inner_checksum is not
+ * unknown, or the row's checksum is partial, which comes first. */
+always_inline bool stt_assists(const struct ov_tunnel *t, const struct plan *p)
+{
+    return t->config.inner_checksum != OV_CSUM_UNKNOWN || p->partial;
+}
+
+/* The row's own, of a frame whose checksum is partial; else the tunnel's. */
+always_inline uint16_t stt_mss(const struct ov_tunnel *t, const struct plan *p)
+{
+    bool partial = t->config.inner_checksum == OV_CSUM_PARTIAL || p->partial;
+    return partial && p->mss != 0 ? p->mss : t->config.mss;
+}
+
+/* Where stt_assists; frame is the frame as given, before any tag was taken out. */
 struct stt_assist stt_assist(const struct ov_tunnel *t, const struct plan *p, const uint8_t *frame);
 
 /* Patch the STT header of a copied template. */
@@ -115,7 +128,8 @@ always_inline void stt_write(const struct stt_assist *a, const struct plan *p, u
 }
 
 /* Write the outer headers of one segment, TCP's included, whose payload sums to
- * payload_sum.  The sum of what is written is computed, not read back. */
+ * payload_sum, which is not looked at where the checksum stays partial.  The sum
+ * of what is written is computed, not read back. */
 always_inline void stt_segment_write(const struct ov_tunnel *t, const struct plan *p,
                                      uint8_t *packet, uint32_t offset, uint32_t payload,
                                      uint32_t payload_sum, uint32_t frame_id, struct layout layout)
@@ -131,8 +145,13 @@ always_inline void stt_segment_write(const struct ov_tunnel *t, const struct pla
     put32(tcp + 4, whole << 16 | offset);
     put32(tcp + 8, frame_id);
     tcp[13] = (uint8_t)flags;
-    uint32_t sum = t->pseudo_sum + t->transport_sum + length + port + whole + offset +
-                   (frame_id >> 16) + (frame_id & 0xFFFF) + flags;
+    uint32_t sum = t->pseudo_sum + length;
+    if (unlikely(!t->config.checksum)) {
+        put16(tcp + 16, (uint16_t)checksum_fold32(sum));
+        return;
+    }
+    sum +=
+        t->transport_sum + port + whole + offset + (frame_id >> 16) + (frame_id & 0xFFFF) + flags;
     put16(tcp + 16, (uint16_t)~checksum_fold32(sum + payload_sum));
 }
 
@@ -146,15 +165,17 @@ always_inline void stt_emit(const struct ov_tunnel *t, const struct plan *p, uin
 {
     uint8_t *header = packet + layout.headers - STT_LENGTH, *frame = header + STT_LENGTH;
     struct stt_assist a = {0};
-    if (unlikely(t->config.inner_checksum != OV_CSUM_UNKNOWN)) {
+    if (unlikely(stt_assists(t, p))) {
         /* IP and L4 lie where they lay before a tag was taken out. */
         const struct plan copy = *p;
         a = stt_assist(t, &copy, frame - p->remove);
         if (a.patch_at != 0)
             put16(frame + a.patch_at, a.patch);
     }
-    uint32_t sum = t->shim_sum + a.flags + (uint32_t)(a.l4_offset << 8) + a.mss + p->tci +
-                   checksum_sum(frame, p->length);
+    uint32_t sum = 0;
+    if (likely(t->config.checksum))
+        sum = t->shim_sum + a.flags + (uint32_t)(a.l4_offset << 8) + a.mss + p->tci +
+              checksum_sum(frame, p->length);
     memcpy(header, t->header + layout.headers - STT_LENGTH, STT_LENGTH);
     stt_write(&a, p, header);
     stt_segment_write(t, p, packet, 0, p->wire + STT_LENGTH, sum, stt_frame_id(t, sequence),

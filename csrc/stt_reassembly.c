@@ -446,6 +446,8 @@ static int deliver(struct ov_reassembler *r, const struct ov_policy *y, const st
         out->used = used;
         return status;
     }
+    bool left = y->partial && d.l4 != 0;
+    d.l4 = left ? 0 : d.l4;
     decap_mend(&d, stt + STT_LENGTH, 0);
     uint8_t *frame = stt + STT_LENGTH + d.remove - d.insert;
     uint8_t macs[12];
@@ -459,8 +461,12 @@ static int deliver(struct ov_reassembler *r, const struct ov_policy *y, const st
     out->length[row] = d.length + d.insert - d.remove;
     out->wire[row] = d.wire + d.insert - d.remove;
     out->key[row] = d.key;
-    out->protocol[row] = OV_STT;
+    out->outer[row] = 0; /* the headers are not in out */
     out->mss[row] = d.mss;
+    out->status[row] = OV_OK;
+    out->protocol[row] = OV_STT;
+    out->link[row] = OV_ETHERNET;
+    out->checksum[row] = left ? OV_CSUM_PARTIAL : OV_CSUM_UNKNOWN;
     return OV_OK;
 }
 

@@ -42,7 +42,7 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
                               uint64_t sequence)
 {
     struct stt_assist a = {0};
-    if (t->config.inner_checksum != OV_CSUM_UNKNOWN)
+    if (stt_assists(t, p))
         a = stt_assist(t, p, frame);
     struct stream s = {
         .rest = frame + 12 + p->remove,
@@ -63,8 +63,8 @@ static size_t append_segments(const struct ov_tunnel *t, const struct plan *p, c
         if (packet == NULL)
             return 0;
         stream_copy(&s, offset, n, packet + headers);
-        stt_segment_write(t, p, packet, offset, n, checksum_sum(packet + headers, n),
-                          stt_frame_id(t, sequence), layout);
+        uint32_t sum = t->config.checksum ? checksum_sum(packet + headers, n) : 0;
+        stt_segment_write(t, p, packet, offset, n, sum, stt_frame_id(t, sequence), layout);
         if (!layout.v6)
             outer_identify(t, packet + layout.l3, sequence, (uint32_t)segments);
     }
@@ -82,12 +82,13 @@ static uint32_t filling_mss(const uint8_t *frame, uint32_t length, uint32_t remo
 }
 
 /* A TCP frame too long for STT: cut it by its MSS, each piece a frame of its own. */
-static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
-                         uint32_t removed, struct limits limits, struct ov_batch *out,
-                         uint32_t size, uint32_t origin, uint64_t sequence, size_t *packets)
+static int append_pieces(const struct ov_tunnel *t, const struct plan *row, const uint8_t *frame,
+                         uint32_t length, struct limits limits, struct ov_batch *out, uint32_t size,
+                         uint32_t origin, uint64_t sequence, size_t *packets)
 {
     uint8_t piece[PIECE_MAX];
-    uint32_t mss = t->config.mss ? t->config.mss : filling_mss(frame, length, removed, size);
+    uint32_t mss =
+        stt_mss(t, row) ? stt_mss(t, row) : filling_mss(frame, length, row->remove, size);
     size_t count = ov_tcp_segments(frame, length, mss);
     if (count == 1)
         return OV_FRAME_TOO_LONG;
@@ -98,6 +99,8 @@ static int append_pieces(const struct ov_tunnel *t, const uint8_t *frame, uint32
         int status = kernel_plan(t, piece, n, n, limits, kernel_layout(t), &p);
         if (status != OV_OK)
             return status;
+        p.mss = row->mss;
+        p.partial = row->partial;
         size_t added = append_segments(t, &p, piece, out, size, origin, sequence + *packets);
         if (added == 0)
             return OV_NO_ROOM;
@@ -119,8 +122,9 @@ static int segment_row(const struct ov_tunnel *t, const struct ov_batch *in, siz
         return OV_BAD_ROW;
     const uint8_t *frame = in->data + offset;
     int status = kernel_plan(t, frame, length, wire, limits, kernel_layout(t), &p);
+    kernel_plan_row(&p, in, i);
     if (status == OV_FRAME_TOO_LONG && length == wire)
-        return append_pieces(t, frame, length, p.remove, limits, out, size, (uint32_t)i, sequence,
+        return append_pieces(t, &p, frame, length, limits, out, size, (uint32_t)i, sequence,
                              packets);
     if (status != OV_OK)
         return status;

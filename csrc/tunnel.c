@@ -301,7 +301,6 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         uint64_t offset = before;
         uint32_t length = b.length[i], wire = b.wire[i];
         int status = b.status[i];
-        uint8_t partial = OV_CSUM_UNKNOWN;
         kernel_prefetch(&b, i, 0);
         bool good = kernel_row_good(&b, b.base[i], offset, length, wire);
         if (likely(good && plain && length == wire && (status | b.link[i]) == 0 &&
@@ -319,9 +318,12 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
                 left++;
                 continue;
             }
-            if (policy->partial && any.l4 != 0) {
-                any.l4 = 0;
-                partial = OV_CSUM_PARTIAL;
+            /* What the row said of its checksum and mss stays, unless the header says. */
+            if (any.checksum == OV_CSUM_PARTIAL) {
+                bool kept = policy->partial && any.l4 != 0;
+                b.checksum[i] = kept ? OV_CSUM_PARTIAL : OV_CSUM_UNKNOWN;
+                b.mss[i] = any.mss;
+                any.l4 = kept ? 0 : any.l4;
             }
             offset += any.offset;
             if ((any.insert | any.remove | any.tos_at) != 0 || any.l4 != 0)
@@ -336,10 +338,8 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         b.length[i] = d.length;
         b.wire[i] = d.wire;
         b.key[i] = d.key;
-        b.mss[i] = d.mss;
         b.protocol[i] = d.protocol;
         b.link[i] = OV_ETHERNET;
-        b.checksum[i] = partial;
     }
     return b.count - left;
 }

@@ -51,6 +51,10 @@ class Profile:
         VSID below 0x1000 or of 0xFFFFFF.
     :param keys: the VNIs, VSIDs and Context IDs that exist here; packets with
         another are refused as ``UNKNOWN_KEY``.  None accepts every key.
+    :param partial: whether batches leave the partial inner checksum of an STT
+        frame as it is, for a device that takes such frames; the row's
+        ``checksum`` is 2 then.  Else, and for single packets always, it is
+        completed.
     """
 
     base: Literal["rfc", "strict", "lenient"] = "rfc"
@@ -64,6 +68,7 @@ class Profile:
     zero_checksum6: bool | tuple[tuple[str, str], ...] = _MISSING
     reserved_vsid: Literal["accept", "drop"] = "accept"
     keys: frozenset[int] | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -85,6 +90,7 @@ class Profile:
         if self.zero_checksum6 is None:
             put(self, "zero_checksum6", lenient)
         put(self, "zero_checksum6", _zero_checksum6(self.zero_checksum6))
+        boolean("partial", self.partial)
         choice("reserved_vsid", self.reserved_vsid, ("accept", "drop"))
         if self.keys is not None:
             try:

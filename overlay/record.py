@@ -53,7 +53,8 @@ CONFIG = Layout(
 POLICY = Layout(
     """
     keys:Q key_count:Q pairs:Q pair_count:Q protocols:I vxlan_port:H
-    base:B gbp:B inner_vlan:B ecn:B uniform:B verify:B zero6:B drop_reserved_vsid:B zero:2s
+    base:B gbp:B inner_vlan:B ecn:B uniform:B verify:B zero6:B drop_reserved_vsid:B partial:B
+    zero:1s
     """
 )
 
@@ -113,6 +114,7 @@ def tunnel_record(tunnel: Tunnel) -> bytes:
     elif isinstance(tunnel, STT):
         mode = _INNER_CHECKSUM.index(tunnel.inner_checksum)
         values |= {"inner_checksum": mode, "mss": tunnel.mss, "frame_id": _or(tunnel.frame_id)}
+        values |= {"checksum": True}
     return CONFIG.pack(**values)
 
 
@@ -197,4 +199,5 @@ class Policy:
             verify=profile.verify_checksums,
             zero6=int(zero6) if isinstance(zero6, bool) else 2,
             drop_reserved_vsid=profile.reserved_vsid == "drop",
+            partial=profile.partial,
         )

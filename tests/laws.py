@@ -293,5 +293,5 @@ def check_twins_agree(twins: Sequence[Codec], call: Callable[[Codec], Any]) -> A
 
 def columns(batch: Batch) -> dict[str, Any]:
     """Everything a batch says, as values that compare."""
-    names = "offset length wire key status protocol link mss origin".split()
+    names = "offset length wire key status protocol link mss checksum outer origin".split()
     return {"rows": rows(batch), **{name: getattr(batch, name).tolist() for name in names}}

@@ -196,6 +196,7 @@ def profiles(draw: st.DrawFn) -> Profile:
                 "verify_checksums": st.booleans(),
                 "zero_checksum6": st.booleans() | st.just(pairs),
                 "reserved_vsid": st.sampled_from(["accept", "drop"]),
+                "partial": st.booleans(),
             },
         )
     )

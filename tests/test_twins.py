@@ -73,11 +73,14 @@ def test_batches(
     headroom = data.draw(st.sampled_from([0, 40, 60, 100, 128]))
     profile = data.draw(s.profiles())
     cuts = [data.draw(st.sampled_from([0, 0, 0, 1, 30])) for _ in some]
+    sizes = [data.draw(st.sampled_from([0, 0, 1, 100, 1448])) for _ in some]
+    checksums = [data.draw(st.sampled_from([0, 0, 1, 2])) for _ in some]
 
     def run(codec: Codec) -> Any:
         batch = Batch.from_frames(some, headroom=headroom)
         for row, cut in enumerate(cuts):
             batch.wire[row] += cut
+        batch.mss[:], batch.checksum[:] = sizes, checksums
         done = codec.encap_batch(batch, tunnels, index, sequence=sequence)
         packets = laws.columns(batch)
         arena = batch.data.tobytes()
@@ -87,17 +90,45 @@ def test_batches(
     laws.check_twins_agree(twins, run)
 
 
+@given(packets=st.lists(s.corrupted(), min_size=1, max_size=4), profile=s.profiles(),
+       data=st.data())  # fmt: skip
+def test_decap_of_rows(
+    twins: Sequence[Codec], packets: list[bytes], profile: Profile, data: st.DataObject
+) -> None:
+    """Rows of every link type, a datagram from a socket among them; and every column after."""
+    links = [data.draw(st.sampled_from([0, 0, 1, 2, 3, 3])) for _ in packets]
+    outer = [data.draw(st.sampled_from([0, 14, 40, 300, 2**40, 2**64 - 1])) for _ in packets]
+    sizes = [data.draw(st.sampled_from([0, 0, 700])) for _ in packets]
+    checksums = [data.draw(st.sampled_from([0, 0, 2])) for _ in packets]
+
+    def run(codec: Codec) -> Any:
+        batch = Batch.from_frames(packets)
+        batch.link[:], batch.outer[:] = links, outer
+        batch.mss[:], batch.checksum[:] = sizes, checksums
+        for row, link in enumerate(links):
+            skip = min(int(batch.length[row]), {1: 14, 3: 42}.get(link, 0))
+            batch.offset[row] += skip
+            batch.length[row] -= skip
+            batch.wire[row] -= skip
+        done = codec.decap_batch(batch, profile)
+        return done, laws.columns(batch), batch.data.tobytes()
+
+    laws.check_twins_agree(twins, run)
+
+
 @given(tunnel=s.tunnels(), some=st.lists(s.frames(), max_size=5), sequence=s.u64,
        mtu=st.just(0) | st.integers(60, 3000), size=st.integers(1, 20000),
-       capacity=st.integers(1, 30), gap=st.sampled_from([0, 0, 16]))  # fmt: skip
+       capacity=st.integers(1, 30), gap=st.sampled_from([0, 0, 16]),
+       mss=st.sampled_from([0, 0, 536]), checksum=st.sampled_from([0, 0, 1, 2]))  # fmt: skip
 def test_encap_into(
     twins: Sequence[Codec], tunnel: Tunnel, some: list[bytes], sequence: int, mtu: int, size: int,
-    capacity: int, gap: int,
+    capacity: int, gap: int, mss: int, checksum: int,
 ) -> None:  # fmt: skip
     """Packed output: what is written, what had no room, and the marks of both batches."""
 
     def run(codec: Codec) -> Any:
         batch = Batch.from_frames(some, headroom=0)
+        batch.mss[:], batch.checksum[:] = mss, checksum
         out = Batch.packed(size, capacity, gap=gap)
         written = codec.encap_into(batch, out, tunnel, mtu, sequence=sequence)
         return written, laws.columns(batch), laws.columns(out), out.used
@@ -134,15 +165,15 @@ def test_reassembly(
 
 
 @given(streams=st.lists(s.streams(), min_size=1, max_size=3), room=st.integers(1, 20000),
-       junk=s.corrupted())  # fmt: skip
+       junk=s.corrupted(), partial=st.booleans())  # fmt: skip
 def test_reassembly_of_batches(
-    twins: Sequence[Codec], streams: list[s.Stream], room: int, junk: bytes
+    twins: Sequence[Codec], streams: list[s.Stream], room: int, junk: bytes, partial: bool
 ) -> None:
     """Statuses, delivered rows and counts, with an output that may be too small."""
     packets = [packet for stream in streams for packet, _ in stream.arrivals]
 
     def run(codec: Codec) -> Any:
-        reassembler = codec.SttReassembler(30.0, 65536)
+        reassembler = codec.SttReassembler(30.0, 65536, partial=partial)
         batch, out = Batch.from_frames([*packets, junk]), Batch.packed(room, 4, gap=16)
         done = reassembler.push_batch(batch, out, 1.0)
         return done, laws.columns(batch), laws.columns(out), out.used, reassembler.stats

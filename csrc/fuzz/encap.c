@@ -31,7 +31,7 @@ static struct ov_config config_from(const uint8_t *p)
         .df = p[1] >> 5 & 1,
         .ecn_copy = p[1] >> 6 & 1,
         .inner_vlan = (uint8_t)(p[3] & 3) % 3,
-        .checksum = p[1] >> 7 || p[0] & 0x40,
+        .checksum = p[1] >> 7 || p[0] & 0x40 || p[0] % 3 == 2,
         .inner_checksum = (uint8_t)(p[3] >> 2 & 3) % 3,
     };
     return c;

@@ -20,10 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A row of its own: columns for a batch of rows over data. */
 struct columns {
-    uint64_t base[64], offset[64], key[64];
+    uint64_t base[64], offset[64], key[64], outer[64];
     uint32_t length[64], wire[64], origin[64];
     uint16_t mss[64];
-    uint8_t status[64], protocol[64], link[64];
+    uint8_t status[64], protocol[64], link[64], checksum[64];
 };
 
 static inline struct ov_batch batch_over(struct columns *c, uint8_t *data, uint64_t size,
@@ -37,6 +37,7 @@ static inline struct ov_batch batch_over(struct columns *c, uint8_t *data, uint6
         .base = c->base,
         .offset = c->offset,
         .key = c->key,
+        .outer = c->outer,
         .length = c->length,
         .wire = c->wire,
         .origin = c->origin,
@@ -44,6 +45,7 @@ static inline struct ov_batch batch_over(struct columns *c, uint8_t *data, uint6
         .status = c->status,
         .protocol = c->protocol,
         .link = c->link,
+        .checksum = c->checksum,
     };
 }
 

@@ -17,14 +17,23 @@ from overlay.tunnel import Tunnel, integer
 
 from . import offload, rows, superframe
 from .checksum import checksum
+from .delivery import PARTIAL
 from .hash import flow_hash
+from .stt import Row
 from .stt_segment import SttReassembler
-from .tunnel import decap, describe, encap
+from .tunnel import decap, decap_datagram, describe, encap
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["ReferenceCodec"]
+
+
+UDP = 3  # of the column of link types
+
+
+def _row(batch: Batch, row: int) -> Row:
+    return Row(int(batch.mss[row]), int(batch.checksum[row]) == PARTIAL)
 
 
 class _Encoder:
@@ -97,7 +106,7 @@ class ReferenceCodec(Codec):
             tunnel = several[0 if numbers is None else int(numbers[row])]
             try:
                 frame, wire, _ = rows.read(batch, row)
-                packet = encap(tunnel, frame, wire, first + row)[0]
+                packet = encap(tunnel, frame, wire, first + row, row=_row(batch, row))[0]
             except (EncapError, DecapError) as error:
                 batch.status[row] = error.status
                 continue
@@ -118,7 +127,7 @@ class ReferenceCodec(Codec):
         for row in rows.pending(batch):
             try:
                 frame, wire, _ = rows.read(batch, row)
-                packets = encap(tunnel, frame, wire, number + written, mtu)
+                packets = encap(tunnel, frame, wire, number + written, mtu, _row(batch, row))
             except (EncapError, DecapError) as error:
                 batch.status[row] = error.status
                 continue
@@ -126,8 +135,14 @@ class ReferenceCodec(Codec):
                 batch.status[row] = Status.NO_ROOM
                 continue
             cut = wire - len(frame)
+            # One packet in the place of one frame, or segments, which are no super-frames.
+            whole = not (mtu and tunnel.name == "stt")
+            mss, checksum = (int(batch.mss[row]), int(batch.checksum[row])) if whole else (0, 0)
             for packet in packets:
-                rows.append(out, packet, len(packet) + cut, row, tunnel.key, tunnel.name)
+                rows.append(
+                    out, packet, len(packet) + cut, row, tunnel.key, tunnel.name,
+                    mss=mss, checksum=checksum,
+                )  # fmt: skip
             written += len(packets)
         return written
 
@@ -139,12 +154,18 @@ class ReferenceCodec(Codec):
         for row in rows.pending(batch):
             try:
                 packet, wire, link = rows.read(batch, row)
-                found = decap(packet, wire, link, chosen)
+                if link == UDP:
+                    found = decap_datagram(packet, wire, rows.outer_header(batch, row), chosen)
+                else:
+                    found = decap(packet, wire, link, chosen, partial=chosen.partial)
+                    batch.outer[row] = int(batch.offset[row]) + found.l3
             except DecapError as error:
                 batch.status[row] = error.status
                 continue
             rows.replace(batch, row, found.end, found.frame, found.wire, found.key, found.protocol)
-            batch.mss[row] = found.mss
+            if found.checksum is not None:  # else what the row said stays
+                batch.mss[row] = found.mss
+                batch.checksum[row] = found.checksum
             done += 1
         return done
 

@@ -20,7 +20,9 @@ from .outer import Outer
 if TYPE_CHECKING:
     from .stt import FrameHeader
 
-__all__ = ["Carried", "Delivered", "deliver"]
+__all__ = ["PARTIAL", "Carried", "Delivered", "deliver"]
+
+UNKNOWN, PARTIAL = 0, 2  # of the column of checksums
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Carried:
     """What a tunnel header carries.
 
     ``frame`` is what is here of the inner frame, ``wire`` its length on the
-    wire, ``header`` all that was before it.  ``stt`` is the STT frame header.
+    wire, ``header`` all that was before it, with the outer IP header at ``l3``.
+    ``stt`` is the STT frame header.
     """
 
     protocol: str
@@ -39,6 +42,7 @@ class Carried:
     link: int
     tos: int
     stt: FrameHeader | None = None
+    l3: int = 0
 
     @staticmethod
     def of(outer: Outer, protocol: str, key: int, at: int) -> Carried:
@@ -51,6 +55,7 @@ class Carried:
             header=outer.packet[:at],
             link=outer.link,
             tos=outer.tos,
+            l3=outer.l3,
         )
 
 
@@ -60,7 +65,9 @@ class Delivered:
 
     ``wire`` is its length on the wire, at least ``len(frame)``; ``end`` is
     where it ended in the packet, ``grown`` by how much a tag put back made
-    it longer (or, below 0, tags stripped made it shorter).
+    it longer (or, below 0, tags stripped made it shorter); ``l3`` is where the
+    outer IP header lies in the packet.  ``checksum`` is what the tunnel header
+    says of the frame's, as in a batch; None where it says nothing.
     """
 
     protocol: str
@@ -72,10 +79,15 @@ class Delivered:
     link: int
     mss: int
     grown: int
+    l3: int
+    checksum: int | None
 
 
-def deliver(carried: Carried, profile: Profile) -> Delivered:
-    """Check and mend the inner frame.  Raises :class:`DecapError`."""
+def deliver(carried: Carried, profile: Profile, *, partial: bool = False) -> Delivered:
+    """Check and mend the inner frame.  Raises :class:`DecapError`.
+
+    ``partial``: a partial checksum stays so.
+    """
     frame, stt = carried.frame, carried.stt
     if profile.keys is not None and carried.key not in profile.keys:
         raise DecapError(Status.UNKNOWN_KEY)
@@ -87,10 +99,12 @@ def deliver(carried: Carried, profile: Profile) -> Delivered:
         offload.check(stt, frame)
     frame = _mark(carried, profile)
 
-    mss = 0
+    mss, checksum = 0, None
     if stt is not None and stt.is_partial:
-        mss = stt.mss if stt.is_tcp else 0
-        if not is_cut:
+        mss, checksum = stt.mss if stt.is_tcp else 0, UNKNOWN
+        if not is_cut and partial:
+            checksum = PARTIAL
+        elif not is_cut:
             frame = offload.complete(stt, frame)
     frame = _retag(frame, stt, profile)
     grown = len(frame) - len(carried.frame)
@@ -104,6 +118,8 @@ def deliver(carried: Carried, profile: Profile) -> Delivered:
         link=carried.link,
         mss=mss,
         grown=grown,
+        l3=carried.l3,
+        checksum=checksum,
     )
 
 

@@ -19,7 +19,17 @@ from overlay.tunnel import Tunnel
 
 from .checksum import checksum, ones_sum, pseudo_header
 
-__all__ = ["Outer", "addresses", "build", "describe", "ip_length", "parse", "parse_udp", "udp"]
+__all__ = [
+    "Outer",
+    "addresses",
+    "build",
+    "datagram",
+    "describe",
+    "ip_length",
+    "parse",
+    "parse_udp",
+    "udp",
+]
 
 # ---- constants ---------------------------------------------------------------
 
@@ -288,6 +298,14 @@ def _extensions(packet: bytes, protocol: int, at: int, here: int) -> tuple[int, 
             raise DecapError(Status.IP_EXTENSION)
         protocol, at, passed = packet[at], at + size, passed + 1
     return protocol, at
+
+
+def datagram(payload: bytes, wire: int, ip: bytes) -> Outer:
+    """The payload of a UDP datagram that a socket received; ``ip`` is its IP header."""
+    family, tos = ip[0] >> 4, ip[1]
+    if family != 4:
+        tos = _word(ip, 0) >> 4 & 0xFF
+    return Outer(payload, 3, family, 0, 0, wire, UDP, tos, source=b"", destination=b"")
 
 
 def parse_udp(outer: Outer, port: int, profile: Profile) -> Outer:

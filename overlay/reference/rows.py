@@ -11,7 +11,7 @@ from overlay.batch import _COUNT, _USED, Batch
 from overlay.errors import ConfigError, DecapError, Status
 from overlay.tunnel import PROTOCOLS
 
-__all__ = ["append", "check_pair", "fits", "pending", "read", "replace"]
+__all__ = ["append", "check_pair", "fits", "outer_header", "pending", "read", "replace"]
 
 
 def pending(batch: Batch) -> Iterator[int]:
@@ -28,6 +28,12 @@ def read(batch: Batch, row: int) -> tuple[bytes, int, int]:
     if not (base <= at and at + length <= batch.data.size and length <= wire):
         raise DecapError(Status.BAD_ROW)
     return bytes(batch.data.data[at : at + length]), wire, int(batch.link[row])
+
+
+def outer_header(batch: Batch, row: int) -> bytes:
+    """The first bytes of the IP header that a row's ``outer`` points at, or nothing."""
+    at = int(batch.outer[row])
+    return bytes(batch.data.data[at : at + 4]) if at + 20 <= batch.data.size else b""
 
 
 def replace(

@@ -21,9 +21,9 @@ from .inner import TCP, recognise
 from .outer import Outer, addresses
 
 __all__ = [
-    "FRAME_HEADER", "MAX_FRAME", "OVERHEAD", "PROTOCOL", "SEGMENT_HEADER",
-    "FrameHeader", "Segment", "build_frame", "build_segment",
-    "carried", "describe", "parse", "parse_frame_header", "parse_segment",
+    "FRAME_HEADER", "MAX_FRAME", "OVERHEAD", "PLAIN", "PROTOCOL", "SEGMENT_HEADER",
+    "FrameHeader", "Row", "Segment", "build_frame", "build_segment",
+    "carried", "describe", "parse", "parse_frame_header", "parse_segment", "segment_size",
 ]  # fmt: skip
 
 # ---- constants ---------------------------------------------------------------
@@ -81,21 +81,43 @@ FLAG_T = 0x08  # the inner packet is TCP
 # ---- build -------------------------------------------------------------------
 
 
-def build_frame(tunnel: STT, frame: bytes, tci: int) -> bytes:
+@dataclass(frozen=True)
+class Row:
+    """What a batch says of a frame besides: ``mss`` of a super-frame, a partial checksum."""
+
+    mss: int = 0
+    is_partial: bool = False
+
+
+PLAIN = Row()
+
+
+def is_partial(tunnel: STT, row: Row) -> bool:
+    """Whether the receiver is to complete the inner checksum."""
+    return tunnel.inner_checksum == "partial" or row.is_partial
+
+
+def segment_size(tunnel: STT, row: Row) -> int:
+    """The MSS: the row's own, where its checksum is partial; else the tunnel's."""
+    return row.mss if row.mss and is_partial(tunnel, row) else tunnel.mss
+
+
+def build_frame(tunnel: STT, frame: bytes, tci: int, row: Row = PLAIN) -> bytes:
     """The STT frame: its header and the inner frame, seeded where the checksum is partial."""
     flags = l4_offset = mss = 0
     inner = recognise(frame)
     if offload.is_offloadable(frame, inner):
-        if tunnel.inner_checksum == "verified":
+        if tunnel.inner_checksum == "verified" and not row.is_partial:
             flags = FLAG_C
-        elif tunnel.inner_checksum == "partial" and inner.l4 <= 255:
+        elif is_partial(tunnel, row) and inner.l4 <= 255:
             flags = FLAG_P
             flags |= FLAG_V if inner.version == 4 else 0
             flags |= FLAG_T if inner.protocol == TCP else 0
             l4_offset = inner.l4
             if inner.protocol == TCP:
                 payload = inner.end - inner.l4 - (frame[inner.l4 + 12] >> 4) * 4
-                mss = tunnel.mss if payload > tunnel.mss else 0
+                mss = segment_size(tunnel, row)
+                mss = mss if payload > mss else 0
             frame = offload.seed(frame, inner)
     header = struct.pack("!BBBBHHQH", 0, flags, l4_offset, 0, mss, tci, tunnel.context_id, 0)
     return header + frame
@@ -203,7 +225,7 @@ def parse_frame_header(frame: bytes, profile: Profile) -> FrameHeader:
 
 
 def carried(
-    frame: bytes, wire: int, header: bytes, link: int, tos: int, profile: Profile
+    frame: bytes, wire: int, header: bytes, link: int, tos: int, profile: Profile, l3: int = 0
 ) -> Carried:
     """What an STT frame carries: ``wire`` bytes of it, after the outer ``header``."""
     stt = parse_frame_header(frame, profile)
@@ -216,6 +238,7 @@ def carried(
         link=link,
         tos=tos,
         stt=stt,
+        l3=l3,
     )
 
 
@@ -231,7 +254,9 @@ def of_segment(segment: Segment, profile: Profile) -> Carried:
     """What a segment carries that is a whole frame."""
     outer = segment.outer
     header = outer.packet[: segment.at]
-    return carried(segment.payload, segment.length, header, outer.link, outer.tos, profile)
+    return carried(
+        segment.payload, segment.length, header, outer.link, outer.tos, profile, outer.l3
+    )
 
 
 # ---- describe ----------------------------------------------------------------

@@ -45,7 +45,7 @@ CE = 3
 # ---- cut ---------------------------------------------------------------------
 
 
-def pieces(tunnel: STT, frame: bytes, wire: int, mtu: int) -> list[bytes]:
+def pieces(tunnel: STT, frame: bytes, wire: int, mtu: int, row: stt.Row = stt.PLAIN) -> list[bytes]:
     """The inner frames that this one travels as: itself, or its TCP pieces if it is too long.
 
     Raises :class:`EncapError` FRAME_TOO_LONG, MTU_EXCEEDED where no segment has room for a
@@ -54,7 +54,8 @@ def pieces(tunnel: STT, frame: bytes, wire: int, mtu: int) -> list[bytes]:
     most = stt.MAX_FRAME - stt.FRAME_HEADER
     frames = [frame]
     if len(frame) == wire > most and mtu:
-        frames = offload.segments(frame, tunnel.mss or _filling_mss(frame, _size(tunnel, mtu)))
+        mss = stt.segment_size(tunnel, row) or _filling_mss(frame, _size(tunnel, mtu))
+        frames = offload.segments(frame, mss)
     if max(map(len, frames)) > most or (len(frames) == 1 and wire > most):
         raise EncapError(Status.FRAME_TOO_LONG)
     if mtu and _size(tunnel, mtu) < 1:
@@ -64,12 +65,20 @@ def pieces(tunnel: STT, frame: bytes, wire: int, mtu: int) -> list[bytes]:
     return frames
 
 
-def cut(tunnel: STT, h: int, frame: bytes, tci: int, sequence: int, mtu: int) -> list[bytes]:
+def cut(
+    tunnel: STT,
+    h: int,
+    frame: bytes,
+    tci: int,
+    sequence: int,
+    mtu: int,
+    row: stt.Row = stt.PLAIN,
+) -> list[bytes]:
     """The IP payloads that carry a frame, none larger than the MTU allows; 0 is no limit."""
     size = _size(tunnel, mtu) if mtu else stt.MAX_FRAME
     frame_id = sequence & 0xFFFFFFFF if tunnel.frame_id is None else tunnel.frame_id
     port = source_port(tunnel, h)
-    stt_frame = stt.build_frame(tunnel, frame, tci)
+    stt_frame = stt.build_frame(tunnel, frame, tci, row)
     return [
         stt.build_segment(
             tunnel, port, frame_id, stt_frame, start, min(start + size, len(stt_frame))
@@ -125,12 +134,12 @@ class _Pending:
     def is_whole(self) -> bool:
         return all(self.seen)
 
-    def deliver(self, profile: Profile) -> Delivered:
+    def deliver(self, profile: Profile, partial: bool) -> Delivered:
         """The whole frame, checked and mended (3.3.1: CE if any segment had it)."""
         assert self.head is not None
         tos = self.head.tos | CE if self.congested else self.head.tos
         whole = stt.carried(self.data, len(self.data), self.header, self.head.link, tos, profile)
-        return deliver(whole, profile)
+        return deliver(whole, profile, partial=partial)
 
 
 @dataclass
@@ -180,7 +189,7 @@ class SttReassembler(Reassembler):
         try:
             with self._lock:
                 self._expire(at)
-                whole = self._push(lambda: (data, len(data), 0), at, lambda _: True)
+                whole = self._push(lambda: (data, len(data), 0), at, lambda _: True, False)
         except DecapError as error:
             if error.status in (Status.STT_DUPLICATE, Status.STT_OVERLAP):
                 return None
@@ -204,8 +213,9 @@ class SttReassembler(Reassembler):
         for row in rows.pending(batch):
             try:
                 whole = self._push(
-                    partial(rows.read, batch, row), at, lambda size: rows.fits(out, [size])
-                )
+                    partial(rows.read, batch, row), at, lambda size: rows.fits(out, [size]),
+                    self.profile.partial,
+                )  # fmt: skip
             except DecapError as error:
                 batch.status[row] = error.status
                 continue
@@ -215,6 +225,7 @@ class SttReassembler(Reassembler):
             rows.append(
                 out, whole.frame, whole.wire, row, whole.key, whole.protocol,
                 mss=whole.mss,
+                checksum=whole.checksum or 0,
                 headroom=stt.FRAME_HEADER - whole.grown,
             )  # fmt: skip
             frames += 1
@@ -240,7 +251,11 @@ class SttReassembler(Reassembler):
         return len(over)
 
     def _push(
-        self, read: Callable[[], tuple[bytes, int, int]], now: int, fits: Callable[[int], bool]
+        self,
+        read: Callable[[], tuple[bytes, int, int]],
+        now: int,
+        fits: Callable[[int], bool],
+        partial: bool,
     ) -> Delivered | None:
         """The whole frame, or None if the segment is held.  Raises :class:`DecapError`.
 
@@ -248,7 +263,7 @@ class SttReassembler(Reassembler):
         Where there is not, NO_ROOM leaves all as if the packet had not come.
         """
         try:
-            whole = self._take(*read(), now, fits)
+            whole = self._take(*read(), now, fits, partial)
         except DecapError as error:
             if error.status != Status.NO_ROOM:
                 counter = {Status.STT_DUPLICATE: "duplicates", Status.STT_OVERLAP: "overlaps"}
@@ -260,7 +275,13 @@ class SttReassembler(Reassembler):
         return whole
 
     def _take(
-        self, packet: bytes, wire: int, link: int, now: int, fits: Callable[[int], bool]
+        self,
+        packet: bytes,
+        wire: int,
+        link: int,
+        now: int,
+        fits: Callable[[int], bool],
+        partial: bool,
     ) -> Delivered | None:
         profile = self.profile
         outer = parse(packet, wire, link, profile)
@@ -270,7 +291,7 @@ class SttReassembler(Reassembler):
         if segment.is_whole:
             if not fits(len(segment.payload)):
                 raise DecapError(Status.NO_ROOM)
-            return deliver(stt.of_segment(segment, profile), profile)
+            return deliver(stt.of_segment(segment, profile), profile, partial=partial)
         if outer.is_cut:
             raise DecapError(Status.FRAME_CUT)
         if segment.at > MAX_HEADER:
@@ -291,4 +312,4 @@ class SttReassembler(Reassembler):
         if not pending.is_whole:
             return None
         del self._table.frames[key]
-        return pending.deliver(profile)
+        return pending.deliver(profile, partial)

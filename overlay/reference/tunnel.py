@@ -17,7 +17,7 @@ from .delivery import Delivered, deliver
 from .hash import flow_hash, flow_label
 from .inner import recognise, untag
 
-__all__ = ["decap", "describe", "encap"]
+__all__ = ["decap", "decap_datagram", "describe", "encap"]
 
 _PARSERS = {
     vxlan.PROTOCOL: ("vxlan", vxlan.parse),
@@ -29,10 +29,18 @@ _DESCRIBE = {"vxlan": vxlan.describe, "nvgre": nvgre.describe, "stt": stt.descri
 # ---- encap -------------------------------------------------------------------
 
 
-def encap(tunnel: Tunnel, frame: bytes, wire: int, sequence: int, mtu: int = 0) -> list[bytes]:
+def encap(
+    tunnel: Tunnel,
+    frame: bytes,
+    wire: int,
+    sequence: int,
+    mtu: int = 0,
+    row: stt.Row = stt.PLAIN,
+) -> list[bytes]:
     """Steps 2 to 6: the packets that carry a frame of which ``wire`` bytes were on the wire.
 
-    One, unless STT has an MTU.  Raises :class:`EncapError`.
+    One, unless STT has an MTU.  ``row`` is what a batch says of the frame.
+    Raises :class:`EncapError`.
     """
     h = flow_hash(frame, tunnel.seed)
     tos = _tos(tunnel, frame)
@@ -53,9 +61,9 @@ def encap(tunnel: Tunnel, frame: bytes, wire: int, sequence: int, mtu: int = 0) 
     elif isinstance(tunnel, STT):
         if not mtu:
             _check_length(tunnel, stt.OVERHEAD + wire)
-        for piece in stt_segment.pieces(tunnel, rest, wire, mtu):
+        for piece in stt_segment.pieces(tunnel, rest, wire, mtu, row):
             number = sequence + len(packets)
-            payloads = stt_segment.cut(tunnel, h, piece, tci, number, mtu)
+            payloads = stt_segment.cut(tunnel, h, piece, tci, number, mtu, row)
             packets += _packets(tunnel, stt.PROTOCOL, payloads, 0, h, tos, number)
     return packets
 
@@ -102,13 +110,31 @@ def _tos(tunnel: Tunnel, frame: bytes) -> int:
 # ---- decap -------------------------------------------------------------------
 
 
-def decap(packet: bytes, wire: int, link: int, profile: Profile) -> Delivered:
-    """The frame that a packet carries, mended.  Raises :class:`DecapError`."""
+def decap(
+    packet: bytes, wire: int, link: int, profile: Profile, *, partial: bool = False
+) -> Delivered:
+    """The frame that a packet carries, mended.  Raises :class:`DecapError`.
+
+    ``partial``: a partial inner checksum stays so.
+    """
     found = outer.parse(packet, wire, link, profile)
     name, parse = _PARSERS.get(found.protocol, ("", None))
     if parse is None or name not in profile.protocols:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
-    return deliver(parse(found, profile), profile)
+    return deliver(parse(found, profile), profile, partial=partial)
+
+
+def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Delivered:
+    """The same for the payload of a UDP datagram that a socket received; ``ip`` is its IP header.
+
+    ``ip`` is empty where that does not lie in the batch.
+    """
+    if "vxlan" not in profile.protocols:
+        raise DecapError(Status.UNKNOWN_PROTOCOL)
+    if not ip:
+        raise DecapError(Status.BAD_ROW)
+    found = outer.datagram(payload, wire, ip)
+    return deliver(vxlan.parse_payload(found, 0, profile), profile)
 
 
 # ---- describe ----------------------------------------------------------------

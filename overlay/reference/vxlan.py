@@ -16,7 +16,7 @@ from .delivery import Carried
 from .hash import source_port
 from .outer import Outer, parse_udp, udp
 
-__all__ = ["OVERHEAD", "PROTOCOL", "build", "describe", "parse"]
+__all__ = ["OVERHEAD", "PROTOCOL", "build", "describe", "parse", "parse_payload"]
 
 # ---- constants ---------------------------------------------------------------
 
@@ -68,7 +68,11 @@ def build(tunnel: VXLAN, h: int, frame: bytes, wire: int) -> bytes:
 def parse(outer: Outer, profile: Profile) -> Carried:
     """Steps 9 to 11: UDP and the VXLAN header.  Raises :class:`DecapError`."""
     outer = parse_udp(outer, profile.vxlan_port, profile)
-    at = outer.l4 + 8
+    return parse_payload(outer, outer.l4 + 8, profile)
+
+
+def parse_payload(outer: Outer, at: int, profile: Profile) -> Carried:
+    """Step 11: the VXLAN header at ``at``.  Raises :class:`DecapError`."""
     if outer.here - at < HEADER:
         raise DecapError(Status.HEADER_TRUNCATED)
     flags, policy_flags, policy, vni_word = struct.unpack_from("!BBHI", outer.packet, at)
