@@ -19,6 +19,7 @@ from .peer import TENANT, Peer
 __all__ = ["Blast", "blast", "frames", "rate"]
 
 _SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20
+_SO_SNDBUFFORCE = 32
 
 
 class _Vector(ctypes.Structure):
@@ -86,7 +87,10 @@ class Sender:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.bind((device, 0))
         self._socket.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+        try:  # root's alone: more than the system's limit
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 8 << 20)
+        except OSError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
         self._buffers = [ctypes.create_string_buffer(frame, len(frame)) for frame in frames]
         self._vectors = (_Vector * burst)()
         self._messages = (_Message * burst)()
