@@ -61,19 +61,13 @@ class OverlayVtep(Peer):
     def configuration(self) -> str:
         """The file that ``overlay run`` is given."""
         segment = self.segment
-        options = ["ttl = 64"]
-        if segment.tunnel == "vxlan":
-            options.append(f"udp_checksum = {str(segment.checksum).lower()}")
-        elif segment.tunnel == "nvgre":
-            options.append("flow_id = 0")  # Open vSwitch takes the FlowID for a part of the key
-        remotes = ", ".join(
-            f'{{ address = "{remote}", {", ".join(options)} }}' for remote in self.remotes
-        )
+        remotes = ", ".join(f'"{remote}"' for remote in self.remotes)
         port = f'tap = "{TENANT}"' if has_tap() else f'interface = "{_BEHIND}"'
         lines = [
             "[vtep]",
             f'local = "{self.local}"',
             f'tunnel = "{segment.tunnel}"',
+            f"checksum = {str(segment.checksum).lower()}",
             f"workers = {self.workers}",
             f'control = "{self.control}"',
             'drop_privileges = "none"',
@@ -82,6 +76,8 @@ class OverlayVtep(Peer):
             f"id = {segment.key}",
             f"remotes = [{remotes}]",
             *([f"gbp = {segment.gbp}"] if segment.gbp is not None else []),
+            # Open vSwitch takes the FlowID for a part of the key.
+            *(["options = { flow_id = 0 }"] if segment.tunnel == "nvgre" else []),
             *self.more,
             "",
             "[[network.port]]",
