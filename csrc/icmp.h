@@ -15,7 +15,8 @@ enum { ICMP_ANSWER_MAX = ETHERNET_LENGTH + 2 * TAG_LENGTH + 1280 };
  * ICMPv6 "packet too big", from the address that the frame was for, MAC addresses
  * swapped, tags kept.  Returns its length; 0 where none may be sent: not IP, IPv4
  * without DF, an mtu below 68 (IPv6: 1280), a fragment that is not the first,
- * an ICMP error, a multicast or broadcast MAC or IP address, a source that is no host. */
+ * an ICMP error or redirect, a MAC address of a group, an IP address that is not one
+ * host's, lengths that are wrong. */
 uint32_t icmp_too_big(const uint8_t *frame, uint32_t length, uint32_t mtu, uint8_t *out);
 
 /* Lower in place the MSS option of a TCP segment with SYN to mss (over IPv6: to mss -
