@@ -1,4 +1,4 @@
-"""The answer to a packet that is too big for its tunnel (RFC 792, 1191, 4443, 8201).
+"""The answer to a packet that is too big for its tunnel (RFC 792, 1191, 4443, 8201), and TCP's MSS.
 
 A frame in, the frame that tells its sender out, or None where nothing may be said.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 
-from .checksum import checksum, pseudo_header
+from .checksum import checksum, pseudo_header, update
 from .inner import TCP, recognise
+from .offload import SYN, tcp_payload
 
-__all__ = ["l3_length", "too_big"]
+__all__ = ["clamp", "l3_length", "too_big"]
 
 # ---- constants ---------------------------------------------------------------
 
@@ -21,6 +22,7 @@ TTL = 64
 QUOTED_4 = 576 - 20 - 8  # RFC 1812 4.3.2.3
 QUOTED_6 = 1280 - 40 - 8  # RFC 4443 2.4(c)
 ERRORS_4 = (3, 4, 5, 11, 12)
+REDIRECT_6 = b"\x89"  # 137
 DF = 0x4000
 LEAST = {4: 68, 6: 1280}  # RFC 791, RFC 8200 5
 
@@ -37,23 +39,23 @@ def l3_length(frame: bytes, mss: int = 0) -> int:
 def too_big(frame: bytes, mtu: int) -> bytes | None:
     """The ICMP error that a router with this MTU in the destination's place would send.
 
-    It comes from the address that the packet was for, as no other is known to reach the
-    sender.  None for what is no IP packet from one host to one other, for IPv4 without DF or
-    not the first fragment, for ICMP errors themselves (RFC 1122 3.2.2, RFC 4443 2.4(e)), and for
-    an MTU that no link may have.
+    None for what is no whole IP packet from one host to one, for IPv4 without DF, for a
+    fragment that is not the first, for ICMP errors and redirects themselves, and for an MTU
+    that no link may have (RFC 791, 1122 3.2.2, 4443 2.4(e), 8200 5).
     """
     inner = recognise(frame)
-    if not inner.version or frame[0] & 1 or not _is_host(inner.source):
+    if not inner.version or (frame[0] | frame[6]) & 1 or not inner.l4 <= inner.end <= len(frame):
         return None
-    if not _is_host(inner.destination) or mtu < LEAST[inner.version]:
+    if not (_is_host(inner.source) and _is_host(inner.destination)):
         return None
     packet = frame[inner.l3 : inner.end]
     link = frame[6:12] + frame[0:6] + frame[12 : inner.l3]
     if inner.version == 4:
         word = struct.unpack_from("!H", frame, inner.l3 + 6)[0]
-        if not word & DF or word & 0x1FFF:
+        if not word & DF or word & 0x1FFF or not 68 <= mtu <= 0xFFFF:
             return None
-        if inner.protocol == ICMP and frame[inner.l4 : inner.l4 + 1] in _singles(ERRORS_4):
+        body = packet[inner.l4 - inner.l3 :]
+        if inner.protocol == ICMP and (not body or body[0] in ERRORS_4):
             return None
         quoted = packet[:QUOTED_4]
         message = struct.pack("!BBHHH", UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, mtu) + quoted
@@ -62,7 +64,7 @@ def too_big(frame: bytes, mtu: int) -> bytes | None:
         ip += inner.destination + inner.source
         ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
         return link + ip + message
-    if inner.protocol == ICMPV6 and frame[inner.l4] < 128:
+    if mtu < 1280 or not _may_be_answered_6(packet):
         return None
     message = struct.pack("!BBHI", PACKET_TOO_BIG, 0, 0, mtu) + packet[:QUOTED_6]
     pseudo = pseudo_header(inner.destination, inner.source, ICMPV6, len(message))
@@ -71,12 +73,58 @@ def too_big(frame: bytes, mtu: int) -> bytes | None:
     return link + ip + inner.destination + inner.source + message
 
 
-def _singles(values: tuple[int, ...]) -> list[bytes]:
-    return [bytes([value]) for value in values]
+def _may_be_answered_6(packet: bytes) -> bool:
+    """Behind at most 8 extension headers, all here: no fragment but a first, no ICMPv6 error."""
+    protocol, at, passed = packet[6], 40, 0
+    while protocol in (0, 43, 44, 60):
+        if passed == 8 or len(packet) - at < 8:
+            return False
+        size = 8 if protocol == 44 else (packet[at + 1] + 1) * 8
+        if protocol == 44 and struct.unpack_from("!H", packet, at + 2)[0] & 0xFFF8:
+            return False
+        if len(packet) - at < size:
+            return False
+        protocol, at, passed = packet[at], at + size, passed + 1
+    kind = packet[at : at + 1]
+    return protocol != ICMPV6 or (kind >= b"\x80" and kind != REDIRECT_6)
+
+
+def clamp(frame: bytes, mss: int, partial: bool = False) -> bytes:
+    """The frame with the MSS option of a TCP SYN at most ``mss``; over IPv6, 20 less.
+
+    The checksum is updated (RFC 1624), unless it is partial: then it does not cover the option.
+    """
+    inner = recognise(frame)
+    if tcp_payload(frame, inner) == 0 or not frame[inner.l4 + 13] & SYN:
+        return frame
+    most = mss if inner.version == 4 else max(0, mss - 20)
+    data = bytearray(frame)
+    l4, end = inner.l4, tcp_payload(frame, inner)
+    at = l4 + 20
+    while at < end and data[at] != 0:
+        if data[at] == 1:
+            at += 1
+            continue
+        size = data[at + 1] if end - at >= 2 else 0
+        if not 2 <= size <= end - at:
+            break
+        if data[at] == 2 and size == 4 and struct.unpack_from("!H", data, at + 2)[0] > most:
+            first = at + 2 - (at - l4) % 2  # the words that it lies in
+            last = first + 2 + (at - l4) % 2 * 2
+            words = range(first, last, 2)
+            old = [struct.unpack_from("!H", data, word)[0] for word in words]
+            struct.pack_into("!H", data, at + 2, most)
+            for word, was in zip(words, old, strict=True):
+                if not partial:
+                    now = struct.unpack_from("!H", data, word)[0]
+                    sum_ = struct.unpack_from("!H", data, l4 + 16)[0]
+                    struct.pack_into("!H", data, l4 + 16, update(sum_, was, now))
+        at += size
+    return bytes(data)
 
 
 def _is_host(ip: bytes) -> bool:
     """Whether an address is one host's: not nobody's, not a group, not this host's own loopback."""
     if len(ip) == 4:
-        return ip != bytes(4) and ip[0] < 224 and ip[0] != 127
+        return ip[0] < 224 and ip[0] not in (0, 127)
     return ip not in (bytes(16), bytes(15) + b"\1") and ip[0] != 0xFF
