@@ -70,8 +70,8 @@ bool offload_plan(const uint8_t *frame, uint32_t length, uint32_t mss, struct cu
 
 /* Write the c->headers bytes of packet i < c->count to out: lengths, IPv4 ID + i
  * and header checksum, sequence number, CWR on the first only, FIN and PSH on the
- * last only, and a complete TCP or UDP checksum.  Its payload stays in frame, at
- * *payload_at; returns the bytes of it. */
+ * last only (as Linux without AccECN), and a complete TCP or UDP checksum.  Its payload stays in
+ * frame, at *payload_at; returns the bytes of it. */
 uint32_t offload_cut(const uint8_t *frame, const struct cut *c, uint32_t i, uint8_t *out,
                      uint32_t *payload_at);
 

@@ -241,6 +241,24 @@ def test_bad_callers(codec: Codec) -> None:
         codec.coalesce_batch(batch, [])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("frame", [frames.TCP4, frames.TCP6, frames.UDP4, frames.UDP6])
+def test_virtios_partial_checksum(frame: bytes) -> None:
+    """Summed from a start to the end; written at an offset from there, if that lies inside."""
+    live = pytest.importorskip("overlay._live")
+    l4 = wire.inner(frame).l4
+    offset = 16 if wire.inner(frame).protocol == 6 else 6
+    given = partial(frame)
+    assert live.complete(given, l4, offset) == frame
+    for outside in (
+        (len(frame), 0),
+        (len(frame) - 1, 0),
+        (l4, len(frame) - l4 - 1),
+        (1, 2**32 - 1),
+    ):
+        assert live.complete(given, *outside) is None
+    assert live.complete(bytes(4), 0, 2) == b"\0\0\xff\xff"  # never zero, which says "none"
+
+
 # -- coalesce -----------------------------------------------------------------------
 
 

@@ -1,5 +1,8 @@
 # Stages of a live VTEP that work on one packet: too-big answers, MSS, outer reassembly.
 
+cdef extern from "offload.h" nogil:
+    bint offload_complete_at(uint8_t *data, uint32_t length, uint32_t start, uint32_t offset)
+
 cdef extern from "icmp.h" nogil:
     enum:
         ICMP_ANSWER_MAX
@@ -28,6 +31,15 @@ cdef extern from "fragment.h" nogil:
     int fragment_push(fragments *f, const uint8_t *packet, uint32_t length, int link,
                       uint64_t now, const uint8_t **whole, uint32_t *length_of_whole)
     size_t fragment_expire(fragments *f, uint64_t now)
+
+
+def complete(data not None, uint32_t start, uint32_t offset):
+    """The bytes, the checksum completed as virtio's NEEDS_CSUM asks; None if it lies outside."""
+    cdef bytearray copy = bytearray(data)
+    cdef uint8_t[::1] view = copy
+    if not len(copy) or not offload_complete_at(&view[0], <uint32_t>len(copy), start, offset):
+        return None
+    return bytes(copy)
 
 
 def too_big(const uint8_t[::1] frame not None, uint32_t mtu):
