@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from command import run
 from overlay.service.config import Config, InvalidConfig
 from overlay.service.plan import Step, describe, difference, setup
 from overlay.service.reader import load, parse
 from overlay.service.scanner import scan
-from overlay.service.schema import SECTIONS
+from overlay.service.schema import REQUIRED, SECTIONS, TUNNEL_OPTIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -379,6 +381,74 @@ def test_steps_undo_each_other() -> None:
     after = done(dict(before), steps)
     assert after != before
     assert done(dict(after), tuple(step.inverse for step in reversed(steps))) == before
+
+
+# -- the page ----------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.rst"
+
+
+def chapter(title: str) -> str:
+    """The text of a chapter of the page."""
+    lines = PAGE.read_text().splitlines()
+    start = lines.index(title)
+    ends = [i for i in range(start + 3, len(lines)) if lines[i] and not lines[i].strip("-")]
+    return "\n".join(lines[start : ends[0] - 1 if ends else None])
+
+
+@pytest.mark.parametrize(
+    ("title", "section"),
+    [
+        ("``[vtep]``", "vtep"),
+        ("``[[network]]``", "network"),
+        ("``remotes``", "network.remotes"),
+        ("``[[network.port]]``", "network.port"),
+        ("``[[network.static]]``", "network.static"),
+        ("``[[network.neighbor]]``", "network.neighbor"),
+    ],
+)
+def test_the_page_has_every_key(title: str, section: str) -> None:
+    text = chapter(title)
+    keys = set(SECTIONS[section].keys)
+    assert keys == set(re.findall(r"^   \* - ``(\w+)``$", text, re.MULTILINE)) - {"remotes"}
+    for key, entry in SECTIONS[section].keys.items():
+        row = text.partition(f"   * - ``{key}``\n")[2].partition("   * - ")[0]
+        if entry.default is REQUIRED:
+            assert "required" in row, key
+        elif entry.default not in (None, ""):
+            shown = str(entry.default).lower().removesuffix(".0")
+            assert shown in row, key
+
+
+def test_the_page_has_every_option() -> None:
+    rows = set(re.findall(r"^   \* - ``(\w+)``$", chapter("Options of tunnels"), re.MULTILINE))
+    assert rows == {name for names in TUNNEL_OPTIONS.values() for name in names}
+
+
+def test_the_example_of_the_page_is_in_order(tmp_path: Path) -> None:
+    block = PAGE.read_text().partition(":name: configuration-example\n")[2]
+    lines = [line for line in block.partition("\n``")[0].splitlines() if line.strip()]
+    file = tmp_path / "overlay.toml"
+    file.write_text("\n".join(line.removeprefix("   ") for line in lines))
+    result = run("run", file, "--check")
+    assert result.output == f"{file}: 2 networks, 3 ports: in order\n"
+    assert result.exit_code == 0
+
+
+def test_check_names_every_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "overlay.toml"
+    file.write_text("[vtep]\nlocal = 1\nworker = 2\n")
+    result = run("run", file, "--check")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"overlay: {file}:2: vtep.local: got 1, expected an IP address or an interface name",
+        f"overlay: {file}:3: vtep.worker: is no key; did you mean workers?",
+    ]
+    missing = run("run", tmp_path / "none", "--check")
+    assert (missing.exit_code, missing.stderr) == (
+        2,
+        f"overlay: {tmp_path / 'none'}: No such file or directory\n",
+    )
 
 
 def test_every_section_is_reached() -> None:

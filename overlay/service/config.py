@@ -81,7 +81,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Static:
-    """``network.static``: where a MAC address is, for good."""
+    """``network.static``: where a MAC address is."""
 
     mac: str
     remote: str | None = None
@@ -95,6 +95,7 @@ class Neighbor:
 
     ip: str
     mac: str
+    router: bool = False
 
 
 @dataclass(frozen=True)

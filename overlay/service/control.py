@@ -280,7 +280,8 @@ class Control:
         except OSError:
             return
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        who = dict(zip(("pid", "uid", "gid"), struct.unpack("3i", raw), strict=True))
+        pid, uid, gid = struct.unpack("3i", raw)
+        who = {"pid": pid, "uid": uid, "gid": gid}
         if len(self.clients) >= CLIENTS:
             log("warning", "a client was refused: there are too many", limit=CLIENTS, **who)
             connection.close()

@@ -84,6 +84,12 @@ class Daemon:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake)
         self._plant: Plant | None = None
+        # From the beginning, so that a signal during set-up is heard when that is over.
+        self._handlers = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+        self._waker = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:
             self._set_up()
         except BaseException:
@@ -135,11 +141,6 @@ class Daemon:
 
     def run(self) -> int:
         """Serve until a signal ends it."""
-        before = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
-        waker = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:
             log("info", "running", local=self.plant.vtep.local, pid=os.getpid(), **self._counts())
             self._notice.ready(self._status())
@@ -148,9 +149,6 @@ class Daemon:
             self._notice.stopping()
         finally:
             self._close()
-            signal.set_wakeup_fd(waker)
-            for number, handler in before.items():
-                signal.signal(number, handler)
         log("info", "stopped")
         return 0
 
@@ -200,6 +198,9 @@ class Daemon:
             os.write(self._wake_write, b"e")
 
     def _take_events(self) -> None:
+        if self._events_lost and self._control:
+            self._control.tell({"kind": "lost", "count": self._events_lost})
+            self._events_lost = 0
         for _ in range(len(self._events)):
             said = report.event(self._events.popleft())
             fields = {
@@ -290,6 +291,9 @@ class Daemon:
             self._control.close()
         self._notice.close()
         self._selector.close()
+        signal.set_wakeup_fd(self._waker)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         os.close(self._wake_read)
         os.close(self._wake_write)
 

@@ -11,6 +11,7 @@ by :class:`~overlay.errors.Status`.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -125,7 +126,7 @@ class _Collector:
 class _Quiet(WSGIRequestHandler):
     timeout = 10  # a client that says nothing holds the server no longer
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
 
 
@@ -135,8 +136,6 @@ class _Server(WSGIServer):
 
 
 class _Server6(_Server):
-    import socket
-
     address_family = socket.AF_INET6
 
 

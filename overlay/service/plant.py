@@ -27,10 +27,17 @@ if TYPE_CHECKING:
     from overlay.switch import Port as LivePort
     from overlay.switch import Remote as LiveRemote
 
-__all__ = ["Member", "Plant"]
+__all__ = ["Member", "Plant", "place_of"]
 
 #: Options of a network that can change while it runs; the others make it anew.
 CHANGEABLE = ("mtu", "learn", "ageing", "suppress_arp", "limit", "accept", "mss_clamp")
+
+
+def place_of(where: LivePort | LiveRemote) -> dict[str, str]:
+    """A port or a remote, as configurations and requests name it."""
+    from overlay.switch import Port as LivePort
+
+    return {"port": where.name} if isinstance(where, LivePort) else {"remote": where.address}
 
 
 class Member:
@@ -63,8 +70,11 @@ class Member:
             return part.place in self.remotes
         if isinstance(part, Static):
             entry = self.live.fdb.lookup(part.mac)
-            return entry is not None and entry.static
-        return isinstance(part, Network) or self.live.neighbors.lookup(part.ip) is not None
+            return entry is not None and (entry.static or entry.sticky)
+        if isinstance(part, Neighbor):
+            neighbor = self.live.neighbors.lookup(part.ip)
+            return neighbor is not None and neighbor.static
+        return True  # the network itself
 
     def add(self, part: Any, device: Callable[[Port], Device]) -> None:
         """Give the network a part of its configuration."""
@@ -81,7 +91,7 @@ class Member:
             where = self.port(part.port) if part.port else self.remote(part.remote or "")
             self.live.fdb.add(part.mac, where, sticky=part.sticky)
         elif isinstance(part, Neighbor):
-            self.live.neighbors.add(part.ip, part.mac)
+            self.live.neighbors.add(part.ip, part.mac, router=part.router)
 
     def remove(self, part: Any) -> None:
         """Take a part from the network."""
@@ -105,29 +115,36 @@ class Plant:
         self._devices: dict[tuple[str, str], Device] = {}
         self._underlay: Device | None = None
         self.options = options
-        self.vtep: Vtep = overlay.Vtep(
-            options.local, tunnel=options.tunnel, underlay=self._open_underlay(tunnels),
-            workers=options.workers, mtu=options.mtu, port=options.port,
-            checksum=options.checksum, networks=options.networks, macs=options.macs,
-            neighbors=options.neighbors, reassembly=options.reassembly,
-            fragments=options.fragments, profile=options.profile, on_event=on_event,
-        )  # fmt: skip
+        underlay = self._open_underlay(tunnels)
+        try:
+            self.vtep: Vtep = overlay.Vtep(
+                options.local, tunnel=options.tunnel, underlay=underlay,
+                workers=options.workers, mtu=options.mtu, port=options.port,
+                checksum=options.checksum, networks=options.networks, macs=options.macs,
+                neighbors=options.neighbors, reassembly=options.reassembly,
+                fragments=options.fragments, profile=options.profile, on_event=on_event,
+            )  # fmt: skip
+        except BaseException:
+            if underlay is not None:
+                underlay.close()
+            raise
 
     def _open_underlay(self, tunnels: Iterable[str]) -> Device | None:
         """The device that was asked for, for every tunnel in use; None leaves it to the VTEP."""
         name = self.options.underlay
         if name is None:
             return None
-        self._underlay = self._open("interface", name, None, protocols=tuple(tunnels))
+        self._underlay = self._open(
+            "interface", name, None, protocols=tuple(tunnels), port=self.options.port
+        )
         return self._underlay
 
     # -- devices ----------------------------------------------------------------
 
     def device(self, port: Port) -> Device:
         """The port's device, opened if it is not."""
-        kind, name = port.device
         if port.device not in self._devices:
-            self._devices[port.device] = self._open(kind, name, port.queues)
+            self._devices[port.device] = self._open(*port.device, port.queues)
         return self._devices[port.device]
 
     def _open(self, kind: str, name: str, queues: int | None, **given: Any) -> Device:
@@ -141,7 +158,8 @@ class Plant:
 
             return Packet(name, queues=queues, **given)
         except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), f"{kind} {name}") from None
+            reason = (error.strerror or str(error)).partition(f" {name}: ")
+            raise OSError(error.errno, reason[2] or reason[0], f"{kind} {name}") from None
 
     def _sweep(self) -> None:
         """Close the devices that no port has."""
@@ -218,22 +236,21 @@ class Plant:
         member.spec = spec
 
     def _make_anew(self, member: Member, spec: Network) -> None:
-        statics = [
-            (entry.mac, entry.where.name if hasattr(entry.where, "device") else None, entry)
-            for entry in member.live.fdb
-            if entry.static
-        ]
-        neighbors = [(one.ip, one.mac) for one in member.live.neighbors if one.static]
+        """The network of another birth, with all that was set; what was learned is not."""
+        entries = [entry for entry in member.live.fdb if entry.static or entry.sticky]
+        neighbors = [neighbor for neighbor in member.live.neighbors if neighbor.static]
         self.vtep.remove_network(member.live)
         self._add_network(spec)
         new = self.members[spec.key]
         for part, _ in (*member.ports.values(), *member.remotes.values()):
             new.add(part, self.device)
-        for mac, port, entry in statics:
-            where = new.port(port) if port else new.remote(entry.where.address)
-            new.live.fdb.add(mac, where, sticky=entry.sticky)
-        for ip, mac in neighbors:
-            new.live.neighbors.add(ip, mac)
+        for entry in entries:
+            if new.live.fdb.lookup(entry.mac) is None:  # it is no port's own
+                named = place_of(entry.where)
+                place = new.port(named["port"]) if "port" in named else new.remote(named["remote"])
+                new.live.fdb.add(entry.mac, place, sticky=entry.sticky)
+        for neighbor in neighbors:
+            new.live.neighbors.add(neighbor.ip, neighbor.mac, router=neighbor.router)
 
     def perform(self, steps: Iterable[Step], *, exact: bool = False) -> list[Step]:
         """Do these steps, or none of them; returns those that were done.

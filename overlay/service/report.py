@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import overlay
 
-from .plant import Member, Plant
+from .plant import Member, Plant, place_of
 
 if TYPE_CHECKING:
     from overlay.switch import Event, NetworkStats, Remote, Traffic
@@ -38,13 +38,6 @@ def _network(stats: NetworkStats) -> dict[str, Any]:
         "drops": _drops(stats.drops),
         "macs": stats.macs,
     }
-
-
-def where(place: Any) -> dict[str, Any] | None:
-    """A port or a remote, as an entry names it."""
-    if place is None:
-        return None
-    return {"port": place.name} if hasattr(place, "device") else {"remote": place.address}
 
 
 def head(member: Member) -> dict[str, Any]:
@@ -132,7 +125,7 @@ def fdb(member: Member) -> Iterator[dict[str, Any]]:
     """The entries of a network's MAC table."""
     for entry in member.live.fdb:
         yield {
-            "mac": entry.mac, **(where(entry.where) or {}), "static": entry.static,
+            "mac": entry.mac, **place_of(entry.where), "static": entry.static,
             "sticky": entry.sticky, "age": round(entry.age, 3),
         }  # fmt: skip
 
@@ -140,7 +133,10 @@ def fdb(member: Member) -> Iterator[dict[str, Any]]:
 def neighbors(member: Member) -> Iterator[dict[str, Any]]:
     """The entries of a network's neighbour table."""
     for entry in member.live.neighbors:
-        yield {"ip": entry.ip, "mac": entry.mac, "static": entry.static}
+        yield {
+            "ip": entry.ip, "mac": entry.mac, "static": entry.static, "router": entry.router,
+            "vlan": entry.vlan, "age": entry.age,
+        }  # fmt: skip
 
 
 def event(found: Event) -> dict[str, Any]:
@@ -151,8 +147,8 @@ def event(found: Event) -> dict[str, Any]:
         "time": found.time,
         "network": network.key if network else None,
         "mac": found.mac,
-        "where": where(found.where),
-        "previous": where(found.previous),
+        "where": place_of(found.where) if found.where else None,
+        "previous": place_of(found.previous) if found.previous else None,
         "status": found.status.name if found.status is not None else None,
         "address": found.address,
         "tunnel": found.tunnel or (network.tunnel if network else None),

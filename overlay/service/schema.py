@@ -229,5 +229,11 @@ SECTIONS: Mapping[str, Section] = {
             "sticky": Key(flag, False),
         }
     ),
-    "network.neighbor": Section({"ip": Key(unicast, REQUIRED), "mac": Key(host_mac, REQUIRED)}),
+    "network.neighbor": Section(
+        {
+            "ip": Key(unicast, REQUIRED),
+            "mac": Key(host_mac, REQUIRED),
+            "router": Key(flag, False),
+        }
+    ),
 }
