@@ -11,6 +11,7 @@ import pytest
 from conftest import missing
 from overlay.lab.exam import Result
 from overlay.lab.host import Host, LabError, which
+from overlay.lab.peer import has_tap
 
 
 def need_hosts() -> None:
@@ -27,6 +28,11 @@ def need_tools(*tools: str) -> None:
     for tool in tools:
         if which(tool) is None:
             missing(tool)
+
+
+def need_tap() -> None:
+    if not has_tap():
+        missing("/dev/net/tun")
 
 
 def all_passed(results: Iterable[Result]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lab import all_passed, need_hosts, need_tools
+from lab import all_passed, need_hosts, need_tap, need_tools
 from overlay.cli import cli
 from overlay.errors import ConfigError
 from overlay.lab import exam, picture, traffic
@@ -64,6 +64,7 @@ def test_three_hosts_hear_one_another() -> None:
 @pytest.mark.parametrize("kind", [OvsVxlan, OvsGre])
 def test_open_vswitch_passes_with_itself(kind: type[Peer]) -> None:
     need_tools("ovs-vswitchd", "ovsdb-server")
+    need_tap()
     with Topology(offload="wire") as topology:
         one, two = started(topology, kind, Segment(kind.tunnels[0]))
         all_passed(exam.connectivity(one, two))
@@ -90,7 +91,7 @@ def test_what_does_not_work_is_seen() -> None:
 
 def test_tshark_finds_a_bad_checksum() -> None:
     """Packets whose checksums the offload has not completed yet are faults."""
-    need_tools("tcpdump", "tshark")
+    need_tools("dumpcap", "tshark")
     with Topology(offload="veth") as topology:
         one, two = started(topology, KernelVxlan, Segment(key=77))
         path = f"{topology.folder}/bad.pcap"

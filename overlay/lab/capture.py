@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -48,30 +49,25 @@ class Verdict:
 
 
 class Capture:
-    """tcpdump on a host's device while the context lasts; ``path`` is the pcap file."""
+    """dumpcap on a host's device while the context lasts; ``path`` is the pcap file."""
 
-    def __init__(
-        self, host: Host, path: str, *, device: str = UNDERLAY, words: str = "", count: int = 0
-    ) -> None:
-        """words: a filter of tcpdump's.  count: packets after which it ends, 0 for none."""
-        need("tcpdump")
+    def __init__(self, host: Host, path: str, *, device: str = UNDERLAY, words: str = "") -> None:
+        """words: a capture filter."""
+        need("dumpcap")
         self.host, self.path, self.device = host, path, device
-        self._words = [*(["-c", str(count)] if count else []), *([words] if words else [])]
+        self._words = ["-f", words] if words else []
         self._process: subprocess.Popen[Any] | None = None
 
     def __enter__(self) -> Capture:
         self._process = process = self.host.popen(
-            [
-                "tcpdump", "-n", "-U", "--immediate-mode", "-Z", "root", "-B", "65536",
-                "-i", self.device, "-w", self.path, *self._words,
-            ],
+            ["dumpcap", "-P", "-B", "32", "-i", self.device, "-w", self.path, *self._words],
             stderr=subprocess.PIPE,
-        )  # fmt: skip
+        )
         said = ""
-        while "listening on" not in said:
+        while "File:" not in said:  # it captures from here on
             line = process.stderr.readline() if process.stderr else ""
             if not line:
-                raise LabError(f"host {self.host.name}: tcpdump: {said.strip()}")
+                raise LabError(f"host {self.host.name}: dumpcap: {said.strip()}")
             said += line
         return self
 
@@ -79,14 +75,18 @@ class Capture:
         process = self._process
         if process is None:
             return
-        time.sleep(0.3)  # what has been sent is in its buffer by now
+        time.sleep(0.5)  # what has been sent is in the file by now
         process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=20)
+            _, said = process.communicate(timeout=20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+            raise LabError(f"host {self.host.name}: dumpcap does not end") from None
         self._process = None
+        lost = re.search(r"dropped on interface '.*': \d+/(\d+)", said)
+        if lost and int(lost[1]):
+            raise LabError(f"host {self.host.name}: dumpcap lost {lost[1]} packets")
 
 
 def _tshark(path: str, *words: str) -> list[str]:

@@ -25,6 +25,7 @@ _CLONE_NEWNET = 0x40000000
 #: The Debian package that a tool is in.
 PACKAGES = {
     "arping": "iputils-arping",
+    "dumpcap": "wireshark-common",
     "ethtool": "ethtool",
     "ip": "iproute2",
     "iperf3": "iperf3",
@@ -33,7 +34,6 @@ PACKAGES = {
     "ovsdb-server": "openvswitch-switch",
     "ping": "iputils-ping",
     "setpriv": "util-linux",
-    "tcpdump": "tcpdump",
     "tshark": "tshark",
     "unshare": "util-linux",
 }

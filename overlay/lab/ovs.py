@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from .host import LabError, need
-from .peer import TENANT, Peer
+from .peer import TENANT, Peer, has_tap
 from .topology import UNDERLAY
 
 __all__ = ["OvsGre", "OvsVxlan"]
@@ -53,6 +53,8 @@ class _Ovs(Peer):
 
     def bring_up(self) -> None:
         need("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool", "ethtool")
+        if not has_tap():
+            raise LabError("Open vSwitch needs /dev/net/tun, which is not open to this user")
         self._folder = os.path.join(self.topology.folder, f"ovs-{self.host.name}")
         os.makedirs(self._folder)
         self.host.run(["ovsdb-tool", "create", self._path("conf.db"), _SCHEMA])

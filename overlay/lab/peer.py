@@ -7,6 +7,7 @@ kernel's VXLAN.  The other kinds are in ovs.py and vtep.py.
 from __future__ import annotations
 
 import abc
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,10 +16,15 @@ from overlay.errors import ConfigError
 from .host import Host
 from .topology import Topology
 
-__all__ = ["TENANT", "KernelVxlan", "Peer", "Segment"]
+__all__ = ["TENANT", "KernelVxlan", "Peer", "Segment", "has_tap"]
 
 #: The tenant's device in every host.
 TENANT = "t0"
+
+
+def has_tap() -> bool:
+    """Whether TAP devices can be made here: /dev/net/tun is there, and open to this user."""
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK)
 
 
 @dataclass(frozen=True)

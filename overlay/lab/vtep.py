@@ -11,18 +11,13 @@ import time
 from typing import Any
 
 from .host import LabError
-from .peer import TENANT, Peer
+from .peer import TENANT, Peer, has_tap
 
-__all__ = ["OverlayVtep", "has_tap"]
+__all__ = ["OverlayVtep"]
 
 _SECONDS = 20.0
 #: The switch's end of the tenant's device, where that is no TAP.
 _BEHIND = "t0-port"
-
-
-def has_tap() -> bool:
-    """Whether TAP devices can be made here: /dev/net/tun is there, and open to this user."""
-    return os.access("/dev/net/tun", os.R_OK | os.W_OK)
 
 
 class OverlayVtep(Peer):
