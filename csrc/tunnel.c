@@ -2,6 +2,7 @@
 #include "decap.h"
 #include "nvgre.h"
 #include "stt.h"
+#include "tunnel.h"
 #include "vxlan.h"
 
 static const struct ops {
@@ -81,6 +82,14 @@ int64_t ov_encap(const struct ov_tunnel *tunnel, const uint8_t *frame, size_t le
 size_t ov_encap_batch(const struct ov_tunnel *tunnel, struct ov_batch *batch, uint64_t sequence)
 {
     return protocols[tunnel->config.protocol].encap(tunnel, batch, sequence);
+}
+
+int tunnel_encap_row(const struct ov_tunnel *t, const struct ov_batch *b, size_t i,
+                     uint64_t sequence)
+{
+    struct layout layout = kernel_layout(t);
+    return kernel_encap_row(t, b, i, kernel_limits(layout, 0), layout, sequence, emit_any,
+                            t->config.protocol);
 }
 
 size_t ov_encap_many(const struct ov_tunnel *const *tunnels, size_t tunnel_count,
@@ -205,6 +214,8 @@ static int decap_datagram(const struct ov_policy *y, const struct ov_batch *b, s
     if (b->outer[i] > b->size || b->size - b->outer[i] < 20)
         return OV_BAD_ROW;
     const uint8_t *ip = b->data + b->outer[i];
+    if (ip[0] >> 4 != 4 && b->size - b->outer[i] < IPV6_LENGTH)
+        return OV_BAD_ROW;
     o.tos = ip[0] >> 4 == 4 ? ip[1] : (uint8_t)(get16(ip) >> 4);
     int status = vxlan_check(y, packet, &o, 0, d);
     return status != OV_OK ? status : open_frame(y, packet, &o, d);

@@ -45,8 +45,9 @@ struct device_ops {
 
 struct device {
     const struct device_ops *ops;
-    int fd;       /* readable when there is something to recv, or -1: ask now and then */
-    uint32_t mtu; /* of what send takes: IP bytes for a frame device, outer IP bytes for the underlay */
+    int fd; /* readable when there is something to recv, or -1: ask now and then */
+    uint32_t
+        mtu; /* of what send takes: IP bytes for a frame device, outer IP bytes for the underlay */
     uint8_t mac[6]; /* of the interface, or zero */
     bool lends;
     bool underlay; /* what it carries are outer packets */
@@ -74,8 +75,7 @@ always_inline uint8_t *device_at(const struct ov_batch *b)
 }
 
 /* Add a row of bytes at offset, its headroom beginning at base; all else is zero. */
-always_inline size_t device_row(struct ov_batch *b, uint64_t base, uint64_t offset,
-                                uint32_t length)
+always_inline size_t device_row(struct ov_batch *b, uint64_t base, uint64_t offset, uint32_t length)
 {
     size_t i = b->count++;
     b->base[i] = base;

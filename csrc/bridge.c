@@ -1,0 +1,642 @@
+/* bridge.c: see bridge.h.  A frame's way: admit, learn, answer, choose, deliver. */
+#include "bridge.h"
+#include "icmp.h"
+#include "inner.h"
+#include "tunnel.h"
+
+enum { UNKNOWN = 0xFFFFFFFF, VXLAN_BYTES = 8, GBP_DONT_LEARN = 0x8040 };
+
+/* ---- counting ------------------------------------------------------------------- */
+
+/* Only this lane writes; others may read. */
+always_inline void add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+always_inline struct tally *tally_of(struct lane *lane, uint32_t network)
+{
+    return &lane->tallies[network + 1]; /* UNKNOWN: the first */
+}
+
+static void tell(struct lane *lane, const struct event *event)
+{
+    struct events *e = &lane->events;
+    uint32_t tail = __atomic_load_n(&e->tail, __ATOMIC_ACQUIRE);
+    if (e->head - tail > e->mask) {
+        add(&e->lost, 1);
+        return;
+    }
+    e->slots[e->head & e->mask] = *event;
+    e->slots[e->head & e->mask].time = lane->now;
+    __atomic_store_n(&e->head, e->head + 1, __ATOMIC_RELEASE);
+}
+
+static void count_drop(struct lane *lane, uint32_t network, uint8_t status)
+{
+    struct tally *tally = tally_of(lane, network);
+    add(&tally->drops[status], 1);
+    if (unlikely(tally->drops[status] == 1)) {
+        struct event event = {.kind = EVENT_DROP, .network = network, .status = status};
+        tell(lane, &event);
+    }
+}
+
+always_inline void drop(struct lane *lane, struct burst *burst, size_t i, uint8_t status)
+{
+    burst->b.status[i] = status;
+    count_drop(lane, burst->network[i], status);
+}
+
+/* ---- handing out ------------------------------------------------------------------ */
+
+always_inline void post(struct burst *burst, uint32_t device, uint32_t row)
+{
+    struct outbox *out = &burst->out;
+    out->next[row] = UNKNOWN;
+    if (out->count[device] == 0) {
+        out->touched[out->touched_count++] = device;
+        out->head[device] = row;
+    } else {
+        out->next[out->tail[device]] = row;
+    }
+    out->tail[device] = row;
+    out->count[device]++;
+}
+
+/* A row of extra for a frame of length bytes; room for it is made by sending. */
+static uint32_t extra_row(struct lane *lane, uint32_t length)
+{
+    struct ov_batch *b = &lane->extra.b;
+    if (b->count == b->capacity || b->size - b->used < b->gap + length + 16)
+        lane->send(lane, &lane->extra);
+    uint32_t row = (uint32_t)b->count++;
+    uint64_t offset = b->used + b->gap;
+    b->base[row] = b->used;
+    b->offset[row] = offset;
+    b->used = (offset + length + 15) & ~(uint64_t)15;
+    b->length[row] = b->wire[row] = length;
+    b->key[row] = b->outer[row] = 0;
+    b->origin[row] = 0;
+    b->mss[row] = 0;
+    b->status[row] = b->protocol[row] = b->link[row] = b->checksum[row] = 0;
+    return row;
+}
+
+static uint32_t copy_row(struct lane *lane, const struct burst *burst, size_t i)
+{
+    const struct ov_batch *b = &burst->b;
+    struct burst *extra = &lane->extra;
+    uint32_t row = extra_row(lane, b->length[i]);
+    memcpy(extra->b.data + extra->b.offset[row], b->data + b->offset[i], b->length[i]);
+    extra->b.mss[row] = b->mss[i];
+    extra->b.checksum[row] = b->checksum[i];
+    extra->network[row] = burst->network[i];
+    extra->from[row] = burst->from[i];
+    return row;
+}
+
+/* TCP that crosses the tunnels agrees on an MSS that fits them, where asked to. */
+always_inline void clamp(struct lane *lane, struct burst *burst, size_t i)
+{
+    const struct ov_batch *b = &burst->b;
+    uint16_t mss = lane->bridge->networks[burst->network[i]].clamp;
+    if (unlikely(mss != 0))
+        clamp_mss(b->data + b->offset[i], b->length[i], mss, b->checksum[i] == OV_CSUM_PARTIAL);
+}
+
+static void to_port(struct lane *lane, struct burst *burst, size_t i, uint32_t dest)
+{
+    const struct port *port = &lane->bridge->ports[dest];
+    struct tally *tally = tally_of(lane, burst->network[i]);
+    struct ov_batch *b = &burst->b;
+    if (burst->from[i] & BRIDGE_REMOTE)
+        clamp(lane, burst, i);
+    if (unlikely(port->vlan >= 0)) {
+        if (b->offset[i] - b->base[i] < TAG_LENGTH) {
+            i = copy_row(lane, burst, i);
+            burst = &lane->extra;
+            b = &burst->b;
+        }
+        uint8_t *frame = b->data + b->offset[i];
+        memmove(frame - TAG_LENGTH, frame, 12);
+        put16(frame + 8, ETHERTYPE_CTAG);
+        put16(frame + 10, (uint16_t)port->vlan);
+        b->offset[i] -= TAG_LENGTH;
+        b->length[i] += TAG_LENGTH;
+        b->wire[i] += TAG_LENGTH;
+    }
+    burst->to[i] = dest;
+    post(burst, port->device, (uint32_t)i);
+    add(&lane->ports[dest].out_frames, 1);
+    add(&lane->ports[dest].out_bytes, b->length[i]);
+    add(&tally->ports.out_frames, 1);
+    add(&tally->ports.out_bytes, b->length[i]);
+}
+
+/* An answer of length bytes that was written to a row of extra goes to a port. */
+static void answer(struct lane *lane, uint32_t row, uint32_t network, uint32_t from,
+                   uint32_t length)
+{
+    struct burst *extra = &lane->extra;
+    extra->b.length[row] = extra->b.wire[row] = length;
+    extra->network[row] = network;
+    extra->from[row] = 0;
+    add(&tally_of(lane, network)->answers, 1);
+    to_port(lane, extra, row, from);
+}
+
+/* Give back the row of extra that was taken last. */
+static void extra_cancel(struct lane *lane, uint32_t row)
+{
+    lane->extra.b.count = row;
+    lane->extra.b.used = lane->extra.b.base[row];
+}
+
+/* The MTU that a frame breaks on its way to a remote, or 0. */
+static uint32_t mtu_broken(const struct bridge *bridge, const struct remote *remote,
+                           const struct burst *burst, size_t i)
+{
+    const struct ov_batch *b = &burst->b;
+    const uint8_t *frame = b->data + b->offset[i];
+    uint32_t l2 = ETHERNET_LENGTH + tag_bytes(frame, b->length[i]), length = b->length[i];
+    if (b->mss[i] != 0) { /* each of the packets that it stands for */
+        struct inner in = inner_inspect(frame, length, 0);
+        uint32_t tcp =
+            in.protocol == IP_TCP && in.l4 + 20 <= length ? (frame[in.l4 + 12] >> 4) * 4u : 8u;
+        length = in.l4 + tcp + b->mss[i];
+    }
+    uint32_t mtu = bridge->networks[burst->network[i]].mtu;
+    uint32_t most = remote->frame_max - l2;
+    if (most < mtu)
+        mtu = most;
+    return likely(length - l2 <= mtu) ? 0 : mtu;
+}
+
+static void too_big(struct lane *lane, struct burst *burst, size_t i, uint32_t mtu)
+{
+    const struct ov_batch *b = &burst->b;
+    uint32_t from = burst->from[i], network = burst->network[i];
+    if (!(from & BRIDGE_REMOTE)) {
+        uint32_t row = extra_row(lane, ICMP_ANSWER_MAX);
+        uint8_t *out = lane->extra.b.data + lane->extra.b.offset[row];
+        uint32_t length = icmp_too_big(b->data + b->offset[i], b->length[i], mtu, out);
+        if (length != 0)
+            answer(lane, row, network, from, length);
+        else
+            extra_cancel(lane, row);
+    }
+    drop(lane, burst, i, OV_MTU_EXCEEDED);
+}
+
+static void to_remote(struct lane *lane, struct burst *burst, size_t i, uint32_t dest)
+{
+    const struct bridge *bridge = lane->bridge;
+    const struct remote *remote = &bridge->remotes[dest & ~(uint32_t)BRIDGE_REMOTE];
+    struct tally *tally = tally_of(lane, burst->network[i]);
+    const struct network *network = &bridge->networks[burst->network[i]];
+    struct ov_batch *b = &burst->b;
+    if (unlikely(!remote->resolved)) {
+        drop(lane, burst, i, OV_UNRESOLVED);
+        return;
+    }
+    if (unlikely(b->length[i] > network->mtu + ETHERNET_LENGTH ||
+                 b->length[i] > remote->frame_max)) {
+        uint32_t mtu = mtu_broken(bridge, remote, burst, i);
+        if (mtu != 0) {
+            too_big(lane, burst, i, mtu);
+            return;
+        }
+    }
+    clamp(lane, burst, i);
+    if (unlikely(b->offset[i] - b->base[i] < remote->tunnel.header_length)) {
+        i = copy_row(lane, burst, i);
+        burst = &lane->extra;
+        b = &burst->b;
+    }
+    uint32_t length = b->length[i];
+    int status = tunnel_encap_row(&remote->tunnel, b, i, lane->sequence++);
+    if (unlikely(status != OV_OK)) {
+        drop(lane, burst, i, (uint8_t)status);
+        return;
+    }
+    burst->to[i] = dest;
+    post(burst, remote->device, (uint32_t)i);
+    struct traffic *traffic = &lane->remotes[dest & ~(uint32_t)BRIDGE_REMOTE];
+    add(&traffic->out_frames, 1);
+    add(&traffic->out_bytes, length);
+    add(&tally->tunnels.out_frames, 1);
+    add(&tally->tunnels.out_bytes, length);
+}
+
+always_inline void deliver(struct lane *lane, struct burst *burst, size_t i, uint32_t dest)
+{
+    if (dest & BRIDGE_REMOTE)
+        to_remote(lane, burst, i, dest);
+    else
+        to_port(lane, burst, i, dest);
+}
+
+void bridge_sent(struct lane *lane, struct burst *burst, const uint32_t *rows, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        uint32_t i = rows[k];
+        if (likely(burst->b.status[i] == OV_OK))
+            continue;
+        /* It was counted as gone: take that back. */
+        struct tally *tally = tally_of(lane, burst->network[i]);
+        uint32_t dest = burst->to[i], at = dest & ~(uint32_t)BRIDGE_REMOTE;
+        bool tunnel = dest & BRIDGE_REMOTE;
+        uint64_t length = burst->b.length[i];
+        if (tunnel)
+            length -= lane->bridge->remotes[at].tunnel.header_length;
+        struct traffic *one = tunnel ? &lane->remotes[at] : &lane->ports[at];
+        struct traffic *all = tunnel ? &tally->tunnels : &tally->ports;
+        add(&one->out_frames, (uint64_t)-1);
+        add(&one->out_bytes, -length);
+        add(&all->out_frames, (uint64_t)-1);
+        add(&all->out_bytes, -length);
+        count_drop(lane, burst->network[i], burst->b.status[i]);
+    }
+}
+
+/* ---- choosing ------------------------------------------------------------------------ */
+
+/* Split horizon: whether what came from a remote may go on to another. */
+always_inline bool may_go(const struct bridge *bridge, uint32_t from, uint32_t dest)
+{
+    enum { MASK = BRIDGE_REMOTE - 1 };
+    if (likely(!(from & dest & BRIDGE_REMOTE)))
+        return true;
+    return bridge->remotes[dest & MASK].relay ||
+           (from != BRIDGE_STRANGER && bridge->remotes[from & MASK].relay);
+}
+
+/* To all that may have it; the last takes the row itself, the others copies. */
+static void flood(struct lane *lane, struct burst *burst, size_t i)
+{
+    const struct bridge *bridge = lane->bridge;
+    const struct network *network = &bridge->networks[burst->network[i]];
+    struct tally *tally = tally_of(lane, burst->network[i]);
+    uint32_t from = burst->from[i], last = BRIDGE_NOWHERE;
+    for (uint32_t k = 0; k < network->floods; k++) {
+        uint32_t dest = network->flood[k];
+        if (dest == from || !may_go(bridge, from, dest))
+            continue;
+        if (last != BRIDGE_NOWHERE) {
+            uint32_t row = copy_row(lane, burst, i);
+            add(&tally->copies, 1);
+            deliver(lane, &lane->extra, row, last);
+        }
+        last = dest;
+    }
+    if (last == BRIDGE_NOWHERE)
+        drop(lane, burst, i, OV_NO_DESTINATION);
+    else
+        deliver(lane, burst, i, last);
+}
+
+always_inline bool is_group(const uint8_t *mac)
+{
+    return mac[0] & 1;
+}
+
+/* ARP, or an ICMPv6 neighbour message, behind at most one tag. */
+static bool is_neighbor_talk(const uint8_t *frame, uint32_t length)
+{
+    uint32_t at = 12 + (is_tagged(frame) ? TAG_LENGTH : 0);
+    if (length < at + 2 + 28)
+        return false;
+    uint16_t ethertype = get16(frame + at);
+    return ethertype == 0x0806 || (ethertype == ETHERTYPE_IPV6 && length >= at + 2 + 64 &&
+                                   frame[at + 8] == 58 && frame[at + 42] >= 133);
+}
+
+/* Learn addresses from ARP and ND, and answer for those that are known.
+ * Whether the frame was answered, and so goes nowhere. */
+static bool suppressed(struct lane *lane, struct burst *burst, size_t i)
+{
+    const struct ov_batch *b = &burst->b;
+    const uint8_t *frame = b->data + b->offset[i];
+    uint32_t length = b->length[i], network = burst->network[i], from = burst->from[i];
+    if (!is_neighbor_talk(frame, length))
+        return false;
+    neighbor_learn(lane->bridge->neighbors, network, frame, length,
+                   (uint32_t)(lane->now / 1000000000));
+    if (from & BRIDGE_REMOTE || !is_group(frame))
+        return false;
+    uint32_t row = extra_row(lane, NEIGHBOR_ANSWER_MAX);
+    uint8_t *out = lane->extra.b.data + lane->extra.b.offset[row];
+    uint32_t n = neighbor_answer(lane->bridge->neighbors, network, frame, length, out);
+    if (n == 0) {
+        extra_cancel(lane, row);
+        return false;
+    }
+    answer(lane, row, network, from, n);
+    drop(lane, burst, i, OV_SUPPRESSED);
+    return true;
+}
+
+static void forward_row(struct lane *lane, struct burst *burst, size_t i)
+{
+    const struct bridge *bridge = lane->bridge;
+    const struct network *network = &bridge->networks[burst->network[i]];
+    uint8_t *frame = burst->b.data + burst->b.offset[i];
+    uint32_t from = burst->from[i];
+    if (unlikely(network->suppress) && suppressed(lane, burst, i))
+        return;
+    uint64_t value = unlikely(is_group(frame))
+                         ? 0
+                         : fdb_find(bridge->fdb, lane->target[i], lane->target_hash[i]);
+    if (unlikely(value == 0)) {
+        flood(lane, burst, i);
+        return;
+    }
+    uint32_t dest = fdb_dest(value);
+    if (unlikely(dest == from))
+        drop(lane, burst, i, OV_SAME_PORT);
+    else if (unlikely(!may_go(bridge, from, dest)))
+        drop(lane, burst, i, OV_NO_DESTINATION);
+    else
+        deliver(lane, burst, i, dest);
+}
+
+/* ---- learning -------------------------------------------------------------------------- */
+
+static void learned(struct lane *lane, const struct burst *burst, size_t i, int result,
+                    uint32_t previous)
+{
+    struct event event = {
+        .kind = result == FDB_MOVED ? EVENT_MOVED : EVENT_LEARNED,
+        .network = burst->network[i],
+        .mac = lane->source[i] & 0xFFFFFFFFFFFF,
+        .where = burst->from[i],
+        .previous = result == FDB_MOVED ? previous : BRIDGE_NOWHERE,
+    };
+    tell(lane, &event);
+}
+
+/* What the source address of a frame says: OV_OK, or why it is dropped. */
+always_inline uint8_t learn_row(struct lane *lane, const struct burst *burst, size_t i,
+                                uint32_t now)
+{
+    const struct bridge *bridge = lane->bridge;
+    uint32_t network = burst->network[i], from = burst->from[i], previous = 0;
+    if (unlikely(from == BRIDGE_STRANGER || burst->quiet[i] || !bridge->networks[network].learn)) {
+        uint64_t value = fdb_find(bridge->fdb, lane->source[i], lane->source_hash[i]);
+        if (value == 0 || fdb_dest(value) == from || !(value & FDB_FLAGS))
+            return OV_OK;
+        return value & FDB_OWN ? OV_OWN_MAC : OV_SPOOFED_SOURCE;
+    }
+    int result =
+        fdb_learn(bridge->fdb, lane->source[i], lane->source_hash[i], from, now, &previous);
+    if (likely(result == FDB_KNOWN))
+        return OV_OK;
+    if (result == FDB_SPOOFED)
+        return OV_SPOOFED_SOURCE;
+    if (result == FDB_OWNED)
+        return OV_OWN_MAC;
+    if (result == FDB_LEARNED || result == FDB_MOVED)
+        learned(lane, burst, i, result, previous);
+    return OV_OK;
+}
+
+/* Learn from every admitted row, then forward them. */
+static void learn_and_forward(struct lane *lane, struct burst *burst)
+{
+    const uint32_t now = (uint32_t)(lane->now / 1000000000);
+    size_t count = burst->b.count;
+    for (size_t i = 0; i < count; i++) {
+        if (burst->b.status[i] != OV_OK)
+            continue;
+        uint8_t status = learn_row(lane, burst, i, now);
+        if (unlikely(status != OV_OK))
+            drop(lane, burst, i, status);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (burst->b.status[i] == OV_OK)
+            forward_row(lane, burst, i);
+    lane->send(lane, burst);
+    if (lane->extra.b.count != 0)
+        lane->send(lane, &lane->extra);
+}
+
+/* ---- admitting ----------------------------------------------------------------------------- */
+
+/* The addresses of a frame whose network is known; its FDB keys are asked for. */
+always_inline uint8_t admit(struct lane *lane, const struct burst *burst, size_t i)
+{
+    const uint8_t *frame = burst->b.data + burst->b.offset[i];
+    uint64_t target = get64(frame) >> 16, source = get64(frame + 6) >> 16;
+    if (unlikely(source == 0 || is_group(frame + 6)))
+        return OV_SOURCE_MAC;
+    if (unlikely((target & 0xFFFFFFFFFFF0) == 0x0180C2000000))
+        return OV_RESERVED_MAC;
+    lane->source[i] = fdb_key(burst->network[i], frame + 6);
+    lane->target[i] = fdb_key(burst->network[i], frame);
+    lane->source_hash[i] = fdb_hash(lane->bridge->fdb, lane->source[i]);
+    lane->target_hash[i] = fdb_hash(lane->bridge->fdb, lane->target[i]);
+    fdb_prefetch(lane->bridge->fdb, lane->source_hash[i]);
+    fdb_prefetch(lane->bridge->fdb, lane->target_hash[i]);
+    return OV_OK;
+}
+
+/* The port of a frame by its tag, which is taken off; BRIDGE_NOWHERE if none. */
+always_inline uint32_t port_of(const struct attachment *a, struct ov_batch *b, size_t i)
+{
+    uint8_t *frame = b->data + b->offset[i];
+    if (likely(a->by_vlan == NULL) || get16(frame + 12) != ETHERTYPE_CTAG || b->length[i] < 18)
+        return a->untagged;
+    uint32_t port = a->by_vlan[get16(frame + 14) & 0xFFF];
+    if (port == BRIDGE_NOWHERE)
+        return a->untagged;
+    memmove(frame + TAG_LENGTH, frame, 12);
+    b->offset[i] += TAG_LENGTH;
+    b->length[i] -= TAG_LENGTH;
+    b->wire[i] -= TAG_LENGTH;
+    return port;
+}
+
+void bridge_from_device(struct lane *lane, uint32_t device)
+{
+    const struct bridge *bridge = lane->bridge;
+    const struct attachment *attachment = &bridge->attachments[device];
+    struct burst *burst = &lane->in;
+    struct ov_batch *b = &burst->b;
+    for (size_t i = 0; i < b->count; i++) {
+        burst->network[i] = UNKNOWN;
+        uint32_t length = b->length[i];
+        if (unlikely(b->status[i] != OV_OK || length < ETHERNET_LENGTH || b->wire[i] != length ||
+                     length > BRIDGE_FRAME_MAX)) {
+            uint8_t status = b->status[i] != OV_OK        ? b->status[i]
+                             : length < ETHERNET_LENGTH   ? (uint8_t)OV_FRAME_TOO_SHORT
+                             : b->wire[i] != b->length[i] ? (uint8_t)OV_FRAME_CUT
+                                                          : (uint8_t)OV_FRAME_TOO_LONG;
+            struct traffic *none = &tally_of(lane, UNKNOWN)->ports;
+            add(&none->in_frames, 1);
+            add(&none->in_bytes, length);
+            drop(lane, burst, i, status);
+            continue;
+        }
+        uint32_t port = port_of(attachment, b, i);
+        bool known = port != BRIDGE_NOWHERE;
+        burst->from[i] = port;
+        burst->quiet[i] = 0;
+        burst->network[i] = known ? bridge->ports[port].network : UNKNOWN;
+        struct tally *tally = tally_of(lane, burst->network[i]);
+        add(&tally->ports.in_frames, 1);
+        add(&tally->ports.in_bytes, length);
+        if (unlikely(!known)) {
+            drop(lane, burst, i, OV_PORT_VLAN);
+            continue;
+        }
+        add(&lane->ports[port].in_frames, 1);
+        add(&lane->ports[port].in_bytes, length);
+        uint8_t status = admit(lane, burst, i);
+        if (unlikely(status != OV_OK))
+            drop(lane, burst, i, status);
+    }
+    learn_and_forward(lane, burst);
+}
+
+/* Whose a packet was: the network of the last one, and its remote. */
+struct memo {
+    struct index_key key, peer;
+    uint32_t network, remote;
+};
+
+always_inline struct index_key peer_key(uint32_t network, uint8_t protocol, const uint8_t *ip)
+{
+    return ip[0] >> 4 == 4 ? bridge_peer(network, protocol, 4, ip + 12)
+                           : bridge_peer(network, protocol, 6, ip + 8);
+}
+
+static void tell_of_remote(struct lane *lane, uint32_t network, uint8_t protocol, const uint8_t *ip)
+{
+    struct event event = {.kind = EVENT_REMOTE, .network = network, .protocol = protocol};
+    event.family = ip[0] >> 4;
+    memcpy(event.address, event.family == 4 ? ip + 12 : ip + 8, event.family == 4 ? 4 : 16);
+    tell(lane, &event);
+}
+
+/* The outer IP header of a packet that has not been decapsulated. */
+static const uint8_t *outer_ip(const struct ov_batch *b, size_t i)
+{
+    const uint8_t *packet = b->data + b->offset[i];
+    if (b->link[i] != OV_ETHERNET)
+        return packet;
+    return packet + ETHERNET_LENGTH + (get16(packet + 12) == ETHERTYPE_CTAG ? TAG_LENGTH : 0);
+}
+
+/* A decapsulated frame, whose packet had this IP header: its network and remote. */
+always_inline uint8_t identify(struct lane *lane, struct burst *burst, size_t i, const uint8_t *ip,
+                               struct memo *memo)
+{
+    const struct bridge *bridge = lane->bridge;
+    const struct ov_batch *b = &burst->b;
+    struct index_key key = bridge_key(b->protocol[i], b->key[i]);
+    if (unlikely(!index_equal(key, memo->key))) {
+        memo->key = key;
+        memo->network = index_find(&bridge->keys, key);
+        memo->peer.c = ~(uint64_t)0;
+    }
+    uint32_t network = memo->network;
+    burst->network[i] = network;
+    burst->from[i] = BRIDGE_NOWHERE;
+    struct tally *tally = tally_of(lane, network);
+    add(&tally->tunnels.in_frames, 1);
+    add(&tally->tunnels.in_bytes, b->length[i]);
+    if (unlikely(network == UNKNOWN))
+        return OV_UNKNOWN_KEY;
+    struct index_key peer = peer_key(network, b->protocol[i], ip);
+    if (unlikely(!index_equal(peer, memo->peer))) {
+        memo->peer = peer;
+        memo->remote = index_find(&bridge->peers, peer);
+    }
+    uint32_t remote = memo->remote;
+    if (likely(remote != INDEX_NONE)) {
+        burst->from[i] = BRIDGE_REMOTE | remote;
+        add(&lane->remotes[remote].in_frames, 1);
+        add(&lane->remotes[remote].in_bytes, b->length[i]);
+    } else {
+        if (!bridge->networks[network].accept_any)
+            return OV_UNKNOWN_REMOTE;
+        tell_of_remote(lane, network, b->protocol[i], ip);
+        burst->from[i] = BRIDGE_STRANGER;
+    }
+    burst->quiet[i] =
+        bridge->networks[network].gbp && b->protocol[i] == OV_VXLAN &&
+        b->offset[i] - b->base[i] >= VXLAN_BYTES &&
+        (get16(b->data + b->offset[i] - VXLAN_BYTES) & GBP_DONT_LEARN) == GBP_DONT_LEARN;
+    return admit(lane, burst, i);
+}
+
+/* The frames of a burst that decap gave.  origin is the batch of packets that
+ * they were in, or NULL: the burst itself. */
+static void from_tunnels(struct lane *lane, struct burst *burst, const struct ov_batch *origin)
+{
+    struct ov_batch *b = &burst->b;
+    struct memo memo = {.key.c = ~(uint64_t)0, .peer.c = ~(uint64_t)0};
+    for (size_t i = 0; i < b->count; i++) {
+        if (unlikely(b->status[i] != OV_OK))
+            continue;
+        const uint8_t *ip = origin == NULL ? b->data + b->outer[i] : outer_ip(origin, b->origin[i]);
+        uint8_t status = identify(lane, burst, i, ip, &memo);
+        if (unlikely(status != OV_OK))
+            drop(lane, burst, i, status);
+    }
+    learn_and_forward(lane, burst);
+}
+
+/* STT segments: held until their frames are whole. */
+static void reassemble(struct lane *lane)
+{
+    struct ov_batch *b = &lane->in.b, *whole = &lane->whole.b;
+    struct ov_policy policy = lane->bridge->policy;
+    uint8_t *status = lane->segments.status;
+    lane->segments = *b;
+    lane->segments.status = status;
+    for (size_t i = 0; i < b->count; i++)
+        status[i] = b->status[i] == OV_STT_INCOMPLETE ? OV_OK : OV_BAD_ROW;
+    policy.verify = 0; /* decap has */
+    for (bool again = true; again;) {
+        again = false;
+        whole->count = whole->used = 0;
+        ov_reassembler_batch(lane->reassembler, &policy, &lane->segments, whole, lane->now);
+        for (size_t i = 0; i < b->count; i++) {
+            if (b->status[i] != OV_STT_INCOMPLETE)
+                continue;
+            if (status[i] == OV_NO_ROOM) {
+                status[i] = OV_OK;
+                again = whole->count != 0;
+                continue;
+            }
+            if (status[i] != OV_STT_INCOMPLETE && status[i] != OV_OK) {
+                b->status[i] = status[i];
+                drop(lane, &lane->in, i, status[i]);
+            }
+            status[i] = OV_BAD_ROW;
+        }
+        from_tunnels(lane, &lane->whole, b);
+    }
+}
+
+void bridge_from_underlay(struct lane *lane)
+{
+    struct burst *burst = &lane->in;
+    struct ov_batch *b = &burst->b;
+    size_t segments = 0;
+    ov_decap_batch(&lane->bridge->policy, b);
+    for (size_t i = 0; i < b->count; i++) {
+        burst->network[i] = UNKNOWN;
+        if (likely(b->status[i] == OV_OK))
+            continue;
+        if (b->status[i] == OV_STT_INCOMPLETE && lane->reassembler != NULL)
+            segments++;
+        else
+            drop(lane, burst, i, b->status[i]);
+    }
+    from_tunnels(lane, burst, NULL);
+    if (segments != 0)
+        reassemble(lane);
+}
