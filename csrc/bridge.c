@@ -209,6 +209,11 @@ static void to_remote(struct lane *lane, struct burst *burst, size_t i, uint32_t
         }
     }
     clamp(lane, burst, i);
+    if (b->checksum[i] == OV_CSUM_PARTIAL && b->mss[i] == 0 &&
+        remote->tunnel.config.protocol != OV_STT) {
+        offload_complete_any(b->data + b->offset[i], b->length[i]);
+        b->checksum[i] = OV_CSUM_UNKNOWN;
+    }
     if (unlikely(b->offset[i] - b->base[i] < remote->tunnel.header_length)) {
         i = copy_row(lane, burst, i);
         burst = &lane->extra;
@@ -301,17 +306,6 @@ always_inline bool is_group(const uint8_t *mac)
     return mac[0] & 1;
 }
 
-/* ARP, or an ICMPv6 neighbour message, behind at most one tag. */
-static bool is_neighbor_talk(const uint8_t *frame, uint32_t length)
-{
-    uint32_t at = 12 + (is_tagged(frame) ? TAG_LENGTH : 0);
-    if (length < at + 2 + 28)
-        return false;
-    uint16_t ethertype = get16(frame + at);
-    return ethertype == 0x0806 || (ethertype == ETHERTYPE_IPV6 && length >= at + 2 + 64 &&
-                                   frame[at + 8] == 58 && frame[at + 42] >= 133);
-}
-
 /* Learn addresses from ARP and ND, and answer for those that are known.
  * Whether the frame was answered, and so goes nowhere. */
 static bool suppressed(struct lane *lane, struct burst *burst, size_t i)
@@ -319,20 +313,20 @@ static bool suppressed(struct lane *lane, struct burst *burst, size_t i)
     const struct ov_batch *b = &burst->b;
     const uint8_t *frame = b->data + b->offset[i];
     uint32_t length = b->length[i], network = burst->network[i], from = burst->from[i];
-    if (!is_neighbor_talk(frame, length))
+    uint32_t now = (uint32_t)(lane->now / 1000000000);
+    if (!neighbor_concerns(frame, length))
         return false;
-    neighbor_learn(lane->bridge->neighbors, network, frame, length,
-                   (uint32_t)(lane->now / 1000000000));
+    neighbor_learn(lane->bridge->neighbors, network, frame, length, now);
     if (from & BRIDGE_REMOTE || !is_group(frame))
         return false;
     uint32_t row = extra_row(lane, NEIGHBOR_ANSWER_MAX);
     uint8_t *out = lane->extra.b.data + lane->extra.b.offset[row];
-    uint32_t n = neighbor_answer(lane->bridge->neighbors, network, frame, length, out);
+    size_t n = neighbor_answer(lane->bridge->neighbors, network, frame, length, now, out);
     if (n == 0) {
         extra_cancel(lane, row);
         return false;
     }
-    answer(lane, row, network, from, n);
+    answer(lane, row, network, from, (uint32_t)n);
     drop(lane, burst, i, OV_SUPPRESSED);
     return true;
 }
@@ -588,10 +582,20 @@ static void from_tunnels(struct lane *lane, struct burst *burst, const struct ov
     learn_and_forward(lane, burst);
 }
 
-/* STT segments: held until their frames are whole. */
-static void reassemble(struct lane *lane)
+/* A packet that is no frame's: it came in, and went nowhere. */
+static void refuse(struct lane *lane, struct burst *burst, size_t i, uint8_t status)
 {
-    struct ov_batch *b = &lane->in.b, *whole = &lane->whole.b;
+    struct traffic *none = &tally_of(lane, UNKNOWN)->tunnels;
+    add(&none->in_frames, 1);
+    add(&none->in_bytes, burst->b.length[i]);
+    burst->network[i] = UNKNOWN;
+    drop(lane, burst, i, status);
+}
+
+/* STT segments: held until their frames are whole. */
+static void reassemble(struct lane *lane, struct burst *burst)
+{
+    struct ov_batch *b = &burst->b, *whole = &lane->whole.b;
     struct ov_policy policy = lane->bridge->policy;
     uint8_t *status = lane->segments.status;
     lane->segments = *b;
@@ -604,39 +608,78 @@ static void reassemble(struct lane *lane)
         whole->count = whole->used = 0;
         ov_reassembler_batch(lane->reassembler, &policy, &lane->segments, whole, lane->now);
         for (size_t i = 0; i < b->count; i++) {
-            if (b->status[i] != OV_STT_INCOMPLETE)
+            if (status[i] == OV_BAD_ROW || b->status[i] != OV_STT_INCOMPLETE)
                 continue;
-            if (status[i] == OV_NO_ROOM) {
-                status[i] = OV_OK;
-                again = whole->count != 0;
-                continue;
-            }
-            if (status[i] != OV_STT_INCOMPLETE && status[i] != OV_OK) {
-                b->status[i] = status[i];
-                drop(lane, &lane->in, i, status[i]);
-            }
-            status[i] = OV_BAD_ROW;
+            bool later = status[i] == OV_NO_ROOM && whole->count != 0;
+            if (!later && status[i] != OV_STT_INCOMPLETE && status[i] != OV_OK)
+                refuse(lane, burst, i, status[i]);
+            status[i] = later ? OV_OK : OV_BAD_ROW;
+            again |= later;
         }
         from_tunnels(lane, &lane->whole, b);
     }
 }
 
-void bridge_from_underlay(struct lane *lane)
+/* An outer fragment: held, or the packet that it completed joins the others. */
+static void join(struct lane *lane, struct burst *burst, size_t i)
 {
-    struct burst *burst = &lane->in;
+    const struct ov_batch *b = &burst->b;
+    struct ov_batch *joined = &lane->joined.b;
+    const uint8_t *whole;
+    uint32_t length;
+    int status = fragment_push(lane->fragments, b->data + b->offset[i], b->length[i], b->link[i],
+                               lane->now, &whole, &length);
+    if (status == OV_FRAGMENT_HELD) {
+        b->status[i] = OV_FRAGMENT_HELD;
+        return;
+    }
+    if (status == OV_OK && (joined->count == joined->capacity ||
+                            joined->size - joined->used < (uint64_t)length + joined->gap))
+        status = OV_NO_ROOM;
+    if (status != OV_OK) {
+        refuse(lane, burst, i, (uint8_t)status);
+        return;
+    }
+    size_t row = joined->count++;
+    uint64_t offset = joined->used + joined->gap;
+    memcpy(joined->data + offset, whole, length);
+    joined->base[row] = joined->used;
+    joined->offset[row] = offset;
+    joined->used = offset + length;
+    joined->length[row] = joined->wire[row] = length;
+    joined->key[row] = joined->outer[row] = 0;
+    joined->mss[row] = 0;
+    joined->status[row] = joined->protocol[row] = joined->checksum[row] = 0;
+    joined->link[row] = b->link[i];
+}
+
+/* Take packets apart and forward what was in them. */
+static void open_packets(struct lane *lane, struct burst *burst)
+{
     struct ov_batch *b = &burst->b;
+    bool joins = burst == &lane->in && lane->fragments != NULL;
     size_t segments = 0;
     ov_decap_batch(&lane->bridge->policy, b);
     for (size_t i = 0; i < b->count; i++) {
-        burst->network[i] = UNKNOWN;
         if (likely(b->status[i] == OV_OK))
             continue;
         if (b->status[i] == OV_STT_INCOMPLETE && lane->reassembler != NULL)
             segments++;
+        else if (b->status[i] == OV_IP_FRAGMENT && joins)
+            join(lane, burst, i);
         else
-            drop(lane, burst, i, b->status[i]);
+            refuse(lane, burst, i, b->status[i]);
     }
     from_tunnels(lane, burst, NULL);
     if (segments != 0)
-        reassemble(lane);
+        reassemble(lane, burst);
+}
+
+void bridge_from_underlay(struct lane *lane)
+{
+    struct ov_batch *joined = &lane->joined.b;
+    joined->count = joined->used = 0;
+    open_packets(lane, &lane->in);
+    if (joined->count != 0)
+        open_packets(lane, &lane->joined);
 }

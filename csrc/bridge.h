@@ -13,6 +13,7 @@
 #define BRIDGE_H
 
 #include "fdb.h"
+#include "fragment.h"
 #include "index.h"
 #include "neighbor.h"
 #include "overlay.h"
@@ -67,7 +68,7 @@ struct attachment {
 
 struct bridge {
     struct fdb *fdb;
-    struct neighbor_table *neighbors;
+    struct neighbors *neighbors;
     struct network *networks;
     struct port *ports;
     struct remote *remotes;
@@ -155,10 +156,12 @@ struct burst {
 
 struct lane {
     const struct bridge *bridge;
-    struct burst in;    /* what a device gave */
-    struct burst whole; /* frames put together from segments */
-    struct burst extra; /* copies and answers */
-    struct ov_reassembler *reassembler;
+    struct burst in;                    /* what a device gave */
+    struct burst joined;                /* packets put together from fragments */
+    struct burst whole;                 /* frames put together from segments */
+    struct burst extra;                 /* copies and answers */
+    struct ov_reassembler *reassembler; /* or NULL, before STT is in use */
+    struct fragments *fragments;        /* or NULL: fragments are dropped */
     struct ov_batch segments;  /* a view of in for the reassembler: its own status column */
     uint64_t *source, *target; /* FDB keys by row, and their hashes */
     uint64_t *source_hash, *target_hash;

@@ -89,6 +89,7 @@ int chassis_reserve(struct chassis *c, uint32_t ports, uint32_t remotes, uint32_
         struct worker *w = &c->workers[i];
         good = grow_lane(c, &w->lane, ports, remotes) &&
                grow_outbox(&w->lane.in.out, c->devices, devices) &&
+               grow_outbox(&w->lane.joined.out, c->devices, devices) &&
                grow_outbox(&w->lane.whole.out, c->devices, devices) &&
                grow_outbox(&w->lane.extra.out, c->devices, devices) &&
                grow(&w->slots, sizeof *w->slots, c->devices, devices);
@@ -109,7 +110,7 @@ int chassis_reserve(struct chassis *c, uint32_t ports, uint32_t remotes, uint32_
 
 /* ---- open and close ---------------------------------------------------------------------- */
 
-struct chassis *chassis_open(struct fdb *fdb, struct neighbor_table *neighbors, uint32_t networks,
+struct chassis *chassis_open(struct fdb *fdb, struct neighbors *neighbors, uint32_t networks,
                              uint32_t workers, uint64_t seed)
 {
     struct chassis *c = calloc(1, sizeof *c);
@@ -154,6 +155,8 @@ void chassis_close(struct chassis *c)
         free(w->lane.remotes);
         free(w->lane.reassembler);
         free_outbox(&w->lane.in.out);
+        free(w->lane.fragments);
+        free_outbox(&w->lane.joined.out);
         free_outbox(&w->lane.whole.out);
         free_outbox(&w->lane.extra.out);
         free(w->slots);
@@ -272,6 +275,21 @@ int chassis_reassemble(struct chassis *c, uint64_t memory, uint64_t timeout, uin
         if (at == NULL)
             return -1;
         lane->reassembler = ov_reassembler_init(at, memory, timeout, seed);
+    }
+    return 0;
+}
+
+int chassis_join(struct chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed)
+{
+    for (uint32_t i = 0; i < c->worker_count; i++) {
+        struct lane *lane = &c->workers[i].lane;
+        if (lane->fragments != NULL)
+            continue;
+        size_t size = (fragment_size(memory) + 63) & ~(size_t)63;
+        void *at = aligned_alloc(64, size);
+        if (at == NULL)
+            return -1;
+        lane->fragments = fragment_init(at, memory, timeout, seed);
     }
     return 0;
 }

@@ -20,7 +20,7 @@ struct chassis {
 };
 
 /* A chassis with memory for networks; the tables stay the caller's.  NULL with errno. */
-struct chassis *chassis_open(struct fdb *fdb, struct neighbor_table *neighbors, uint32_t networks,
+struct chassis *chassis_open(struct fdb *fdb, struct neighbors *neighbors, uint32_t networks,
                              uint32_t workers, uint64_t seed);
 void chassis_close(struct chassis *c);
 
@@ -43,6 +43,9 @@ int chassis_plug(struct chassis *c, uint32_t worker, uint32_t device, struct dev
 void chassis_unplug(struct chassis *c, uint32_t device);
 /* Give every worker a reassembler of this many bytes; once. */
 int chassis_reassemble(struct chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed);
+
+/* The same for outer fragments. */
+int chassis_join(struct chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed);
 
 /* Counters, summed over the workers; index networks' 0 is what has no network. */
 void chassis_tally(const struct chassis *c, uint32_t slot, struct tally *sum);

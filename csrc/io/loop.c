@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAKE = 0xFFFFFFFF, BLIND_MS = 1, EXPIRY_NS = 100000000 };
+enum { WAKE = 0xFFFFFFFF, BLIND_MS = 1, EXPIRY_NS = 100000000, DRAIN_ROUNDS = 256 };
 
 static uint64_t clock_ns(void)
 {
@@ -146,8 +146,11 @@ uint64_t loop_round(struct worker *w, int timeout)
         rows += serve_blind(w);
     if (w->failed != 0)
         retry_failed(w);
-    if (w->lane.reassembler != NULL && w->lane.now >= w->expiry) {
-        ov_reassembler_expire(w->lane.reassembler, w->lane.now);
+    if (w->lane.now >= w->expiry) {
+        if (w->lane.reassembler != NULL)
+            ov_reassembler_expire(w->lane.reassembler, w->lane.now);
+        if (w->lane.fragments != NULL)
+            fragment_expire(w->lane.fragments, w->lane.now);
         w->expiry = w->lane.now + EXPIRY_NS;
     }
     w->rounds++;
@@ -159,6 +162,8 @@ void loop_run(struct worker *w)
 {
     while (__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE) == 0)
         loop_round(w, LOOP_RETRY_MS);
+    for (int i = 0; i < DRAIN_ROUNDS && loop_round(w, 0) != 0; i++)
+        ;
 }
 
 void loop_stop(struct worker *w)
@@ -239,7 +244,7 @@ static void lay_out(struct burst *burst, uint64_t bytes, uint8_t **at, size_t *l
 
 enum {
     EVENTS = 4096,
-    MEMORY = 3 * (LOOP_BYTES + BURST_BYTES) + LOOP_ROWS * (1 + 4 * 8 + 4) +
+    MEMORY = 4 * (LOOP_BYTES + BURST_BYTES) + LOOP_ROWS * (1 + 4 * 8 + 4) +
         EVENTS * (int)sizeof(struct event) + 64 * 64,
 };
 
@@ -255,6 +260,7 @@ int loop_open(struct worker *w, const struct bridge *bridge, const uint32_t *wan
     lane->bridge = bridge;
     lane->send = send_burst;
     lay_out(&lane->in, LOOP_BYTES, &at, &left);
+    lay_out(&lane->joined, LOOP_BYTES, &at, &left);
     lay_out(&lane->whole, LOOP_BYTES, &at, &left);
     lay_out(&lane->extra, LOOP_BYTES, &at, &left);
     lane->segments.status = take(&left, &at, LOOP_ROWS);

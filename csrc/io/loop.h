@@ -54,7 +54,7 @@ void loop_detach(struct worker *w, uint32_t i);
 /* Work once: wait up to timeout ms for something to do (-1: until woken), do it.
  * Returns the rows received. */
 uint64_t loop_round(struct worker *w, int timeout);
-/* Work until told to stop. */
+/* Work until told to stop, and then until nothing waits, within reason. */
 void loop_run(struct worker *w);
 void loop_stop(struct worker *w);
 

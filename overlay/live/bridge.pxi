@@ -11,7 +11,7 @@ cdef extern from "io/chassis.h" nogil:
         pass
 
     struct ov_policy:
-        pass
+        uint8_t partial
 
     struct ov_tunnel:
         ov_config config
@@ -96,8 +96,26 @@ cdef extern from "io/chassis.h" nogil:
 
     void ov_reassembler_stats(const ov_reassembler *r, ov_reassembly_stats *stats)
 
+    struct fragment_stats_t "fragment_stats":
+        uint64_t taken
+        uint64_t joined
+        uint64_t overlaps
+        uint64_t limits
+        uint64_t timeouts
+        uint64_t refused
+        uint64_t held
+        uint64_t packets
+        uint64_t pending
+        uint64_t memory
+
+    struct fragments:
+        pass
+
+    void fragments_stats "fragment_stats"(const fragments *f, fragment_stats_t *stats)
+
     struct lane:
         ov_reassembler *reassembler
+        fragments *fragments
         uint64_t sequence
 
     struct worker:
@@ -121,7 +139,7 @@ cdef extern from "io/chassis.h" nogil:
         worker *workers
         uint32_t worker_count
 
-    chassis *chassis_open(fdb *table, neighbor_table *neighbors, uint32_t networks,
+    chassis *chassis_open(fdb *table, neighbors *neighbors, uint32_t networks,
                           uint32_t workers, uint64_t seed)
     void chassis_close(chassis *c)
     void chassis_hold(chassis *c)
@@ -135,6 +153,7 @@ cdef extern from "io/chassis.h" nogil:
     int chassis_plug(chassis *c, uint32_t worker, uint32_t device, device *queue,
                      pthread_mutex_t *lock, bint reads)
     void chassis_unplug(chassis *c, uint32_t device)
+    int chassis_join(chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed)
     int chassis_reassemble(chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed)
     void chassis_tally(const chassis *c, uint32_t slot, tally *total)
     void chassis_port_traffic(const chassis *c, uint32_t port, traffic *total)
@@ -191,6 +210,8 @@ cdef class Chassis:
         self.table = table
         self.neighbors = neighbors
         self.plugged = {}
+        for w in range(workers):
+            self.c.workers[w].lane.sequence = seed + (<uint64_t>w << 26)
 
     def __dealloc__(self):
         if self.c != NULL:
@@ -212,6 +233,7 @@ cdef class Chassis:
         if view.shape[0] != sizeof(ov_policy):
             raise ValueError("not a policy's record")
         memcpy(&self.c.bridge.policy, &view[0], sizeof(ov_policy))
+        self.c.bridge.policy.partial = 1
 
     def reserve(self, uint32_t ports, uint32_t remotes, uint32_t devices):
         good(chassis_reserve(self.c, ports, remotes, devices))
@@ -310,6 +332,9 @@ cdef class Chassis:
     def reassemble(self, uint64_t memory, uint64_t timeout, uint64_t seed):
         good(chassis_reassemble(self.c, memory, timeout, seed))
 
+    def join(self, uint64_t memory, uint64_t timeout, uint64_t seed):
+        good(chassis_join(self.c, memory, timeout, seed))
+
     # -- work
 
     def run(self, uint32_t w):
@@ -360,6 +385,20 @@ cdef class Chassis:
             ov_reassembler_stats(self.c.workers[w].lane.reassembler, &s)
             one = (s.segments, s.frames, s.duplicates, s.overlaps, s.refused, s.timed_out,
                    s.evicted, s.pending, s.memory)
+            total = one if total is None else tuple(map(sum, zip(total, one, strict=True)))
+        return total
+
+    def fragments(self):
+        """The same of outer fragments."""
+        cdef fragment_stats_t s
+        cdef uint32_t w
+        total = None
+        for w in range(self.c.worker_count):
+            if self.c.workers[w].lane.fragments == NULL:
+                continue
+            fragments_stats(self.c.workers[w].lane.fragments, &s)
+            one = (s.taken, s.joined, s.overlaps, s.limits, s.timeouts, s.refused, s.held,
+                   s.packets, s.pending, s.memory)
             total = one if total is None else tuple(map(sum, zip(total, one, strict=True)))
         return total
 

@@ -1,0 +1,173 @@
+"""Underlay: the devices that packets leave by, and what remotes need of them.
+
+What lives here: which device carries which protocol, next hops, path MTUs.
+What must not: networks, frames.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from overlay.address import mac_text
+from overlay.errors import ConfigError
+from overlay.io.device import Device
+from overlay.tunnel import PROTOCOLS, STT, VXLAN, Tunnel
+
+__all__ = ["Path", "Underlay"]
+
+_NOTHING = "00:00:00:00:00:00"
+#: The longest frame in one STT packet: what IP's length field leaves.
+_STT_FRAME_MAX = {4: 65535 - 20 - 20 - 18, 6: 65535 - 20 - 18}
+
+
+@dataclass(frozen=True)
+class Path:
+    """How packets to one remote leave."""
+
+    local_mac: str = _NOTHING
+    remote_mac: str | None = None
+    mtu: int = 1500
+    resolved: bool = True
+
+
+class Underlay:
+    """The devices under a VTEP.
+
+    :param given: None to open what is needed, one device for all protocols,
+        or devices by protocol name.
+    """
+
+    def __init__(
+        self,
+        local: str,
+        given: Device | Mapping[str, Device] | None,
+        *,
+        port: int,
+        mtu: int | None,
+        workers: int,
+        checksum: bool,
+        plug: Callable[[Device], int],
+    ) -> None:
+        self.local = local
+        self._port = port
+        self._mtu = mtu
+        self._workers = workers
+        self._checksum = checksum
+        self._plug = plug
+        self._devices: dict[str, Device] = {}
+        self._numbers: dict[int, int] = {}
+        self._owned: list[Device] = []
+        if isinstance(given, Device):
+            self._devices = dict.fromkeys(PROTOCOLS, given)
+        elif isinstance(given, Mapping):
+            for name, device in given.items():
+                if name not in PROTOCOLS or not isinstance(device, Device):
+                    raise ConfigError("underlay", given, "devices by protocol name")
+                self._devices[name] = device
+        elif given is not None:
+            raise ConfigError("underlay", given, "a Device, devices by protocol name, or None")
+        for device in self._devices.values():
+            if not device.underlay:
+                raise ConfigError("underlay", device, "a device that carries outer packets")
+        self._given = given is not None
+
+    @property
+    def devices(self) -> dict[str, Device]:
+        """By the names of the protocols that each carries."""
+        names: dict[int, list[str]] = {}
+        for protocol, device in self._devices.items():
+            names.setdefault(id(device), []).append(protocol)
+        by_id = {id(device): device for device in self._devices.values()}
+        return {"+".join(protocols): by_id[i] for i, protocols in names.items()}
+
+    def device(self, protocol: str) -> tuple[Device, int]:
+        """The device of a protocol and its number, opened when first asked for."""
+        device = self._devices.get(protocol)
+        if device is None:
+            if self._given:
+                raise ConfigError("tunnel", protocol, f"one of {', '.join(self._devices)}")
+            device = self._open(protocol)
+            self._devices[protocol] = device
+            self._owned.append(device)
+        number = self._numbers.get(id(device))
+        if number is None:
+            number = self._numbers[id(device)] = self._plug(device)
+        return device, number
+
+    def _open(self, protocol: str) -> Device:
+        if protocol == "vxlan":
+            from overlay.io.udp import Udp
+
+            return Udp(self.local, self._port, queues=self._workers, checksum=self._checksum)
+        from overlay.io.packet import Packet
+        from overlay.io.route import interface_of
+
+        interface = interface_of(self.local).name
+        return Packet(interface, protocols=(protocol,), queues=self._workers)
+
+    def mtu(self, protocol: str) -> int:
+        """Bytes of IP that the link carries."""
+        device, _ = self.device(protocol)
+        return device.mtu if self._mtu is None else min(self._mtu, device.mtu)
+
+    def bare(self, protocol: str) -> bool:
+        """Whether the kernel writes the outer headers of what the device sends."""
+        from overlay.io.udp import Udp
+
+        return isinstance(self.device(protocol)[0], Udp)
+
+    def routed(self, protocol: str) -> bool:
+        """Whether the next hop's MAC address has to be found for the device."""
+        from overlay.io.packet import Packet
+
+        return isinstance(self.device(protocol)[0], Packet)
+
+    def path(self, protocol: str, remote: str) -> Path:
+        """How packets to a remote leave; asks the kernel where that matters."""
+        mtu = self.mtu(protocol)
+        group = ipaddress.ip_address(remote).is_multicast
+        if not self.routed(protocol):
+            if group and self.bare(protocol):
+                self.device(protocol)[0].join(remote)  # type: ignore[attr-defined]
+            return Path(mtu=mtu)
+        from overlay.io.route import resolve
+
+        hop = resolve(remote, self.local)
+        if hop.mtu:
+            mtu = min(mtu, hop.mtu)
+        if group:
+            return Path(mac_text(hop.local_mac), None, mtu)
+        if hop.mac is None:
+            return Path(mac_text(hop.local_mac), None, mtu, resolved=False)
+        return Path(mac_text(hop.local_mac), mac_text(hop.mac), mtu)
+
+    def build(self, protocol: str, key: int, remote: str, path: Path, **options: Any) -> Tunnel:
+        """The tunnel to a remote."""
+        kind = PROTOCOLS[protocol]
+        values: dict[str, Any] = {"local": self.local, "remote": remote, kind.key_field: key}
+        values |= {"local_mac": path.local_mac}
+        if path.remote_mac is not None:
+            values["remote_mac"] = path.remote_mac
+        if kind is VXLAN:
+            values["port"] = self._port
+            if self.bare(protocol):
+                values["checksum"] = False  # the kernel's to compute
+        else:
+            # RFC 7637 takes tags off inner frames; a switch must not merge VLANs.
+            values |= {"inner_vlan": "reject"} if protocol == "nvgre" else {}
+        return kind(**(values | options))
+
+    def frame_max(self, tunnel: Tunnel, mtu: int) -> int:
+        """Bytes of the longest frame that the tunnel takes over a path of this MTU."""
+        if isinstance(tunnel, STT):
+            return _STT_FRAME_MAX[tunnel.family]
+        return max(0, tunnel.inner_mtu(mtu)) + 14
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        for device in self._owned:
+            device.close()
+        self._owned.clear()
