@@ -105,11 +105,27 @@ always_inline void clamp(struct lane *lane, struct burst *burst, size_t i)
         clamp_mss(b->data + b->offset[i], b->length[i], mss, b->checksum[i] == OV_CSUM_PARTIAL);
 }
 
+/* Whether a frame that leaves as it is has a tag by which its device would take
+ * it for another port's. */
+always_inline bool others_tag(const struct bridge *bridge, const struct port *port,
+                              const struct ov_batch *b, size_t i)
+{
+    const uint32_t *by_vlan = bridge->attachments[port->device].by_vlan;
+    const uint8_t *frame = b->data + b->offset[i];
+    return unlikely(by_vlan != NULL) && b->length[i] >= 18 &&
+           get16(frame + 12) == ETHERTYPE_CTAG &&
+           by_vlan[get16(frame + 14) & 0xFFF] != BRIDGE_NOWHERE;
+}
+
 static void to_port(struct lane *lane, struct burst *burst, size_t i, uint32_t dest)
 {
     const struct port *port = &lane->bridge->ports[dest];
     struct tally *tally = tally_of(lane, burst->network[i]);
     struct ov_batch *b = &burst->b;
+    if (unlikely(port->vlan < 0 && others_tag(lane->bridge, port, b, i))) {
+        drop(lane, burst, i, OV_PORT_VLAN);
+        return;
+    }
     if (burst->from[i] & BRIDGE_REMOTE)
         clamp(lane, burst, i);
     if (unlikely(port->vlan >= 0)) {

@@ -128,7 +128,7 @@ cdef extern from "io/chassis.h" nogil:
     void loop_run(worker *w)
     void loop_stop(worker *w)
 
-    struct pthread_mutex_t:
+    ctypedef struct pthread_mutex_t:
         pass
 
     int pthread_mutex_init(pthread_mutex_t *m, void *attributes)
@@ -139,7 +139,7 @@ cdef extern from "io/chassis.h" nogil:
         worker *workers
         uint32_t worker_count
 
-    chassis *chassis_open(fdb *table, neighbors *neighbors, uint32_t networks,
+    chassis *chassis_open(fdb_table *table, neighbor_table *neighbors, uint32_t networks,
                           uint32_t workers, uint64_t seed)
     void chassis_close(chassis *c)
     void chassis_hold(chassis *c)
@@ -168,7 +168,7 @@ cdef extern from "io/chassis.h" nogil:
 REMOTE = BRIDGE_REMOTE
 NOWHERE = BRIDGE_NOWHERE
 STRANGER = BRIDGE_STRANGER
-NO_INDEX = INDEX_NONE
+NO_INDEX = <uint32_t>INDEX_NONE
 
 
 cdef int good(int result) except -1:
@@ -408,7 +408,7 @@ cdef class Chassis:
         return [(self.c.workers[w].rounds, self.c.workers[w].bursts)
                 for w in range(self.c.worker_count)]
 
-    def events(self, size_t most):
+    def events(self, Py_ssize_t most):
         """At most so many of the events that wait, as tuples."""
         cdef event e
         cdef list out = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, Literal
 
-from overlay.address import mac_text
+from overlay.address import mac_address
 from overlay.errors import ConfigError
 from overlay.tunnel import PROTOCOLS, Tunnel, boolean, choice, integer
 
@@ -305,4 +305,4 @@ class Network:
 
 def mac_of(number: int) -> str:
     """A MAC address that C gave as a number."""
-    return mac_text(number.to_bytes(6, "big"))
+    return mac_address("mac", number.to_bytes(6, "big"))

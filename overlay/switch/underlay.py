@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from overlay.address import mac_text
+from overlay.address import mac_address
 from overlay.errors import ConfigError
 from overlay.io.device import Device
 from overlay.tunnel import PROTOCOLS, STT, VXLAN, Tunnel
@@ -21,6 +21,13 @@ __all__ = ["Path", "Underlay"]
 _NOTHING = "00:00:00:00:00:00"
 #: The longest frame in one STT packet: what IP's length field leaves.
 _STT_FRAME_MAX = {4: 65535 - 20 - 20 - 18, 6: 65535 - 20 - 18}
+
+
+def _innermost(device: Any) -> Any:
+    """What a tracer or a fault device stands before."""
+    while isinstance(getattr(device, "device", None), Device):
+        device = device.device
+    return device
 
 
 @dataclass(frozen=True)
@@ -115,15 +122,11 @@ class Underlay:
 
     def bare(self, protocol: str) -> bool:
         """Whether the kernel writes the outer headers of what the device sends."""
-        from overlay.io.udp import Udp
-
-        return isinstance(self.device(protocol)[0], Udp)
+        return bool(getattr(_innermost(self.device(protocol)[0]), "bare", False))
 
     def routed(self, protocol: str) -> bool:
         """Whether the next hop's MAC address has to be found for the device."""
-        from overlay.io.packet import Packet
-
-        return isinstance(self.device(protocol)[0], Packet)
+        return bool(getattr(_innermost(self.device(protocol)[0]), "routed", False))
 
     def path(self, protocol: str, remote: str) -> Path:
         """How packets to a remote leave; asks the kernel where that matters."""
@@ -131,7 +134,7 @@ class Underlay:
         group = ipaddress.ip_address(remote).is_multicast
         if not self.routed(protocol):
             if group and self.bare(protocol):
-                self.device(protocol)[0].join(remote)  # type: ignore[attr-defined]
+                _innermost(self.device(protocol)[0]).join(remote)
             return Path(mtu=mtu)
         from overlay.io.route import resolve
 
@@ -139,10 +142,10 @@ class Underlay:
         if hop.mtu:
             mtu = min(mtu, hop.mtu)
         if group:
-            return Path(mac_text(hop.local_mac), None, mtu)
+            return Path(mac_address("mac", hop.local_mac), None, mtu)
         if hop.mac is None:
-            return Path(mac_text(hop.local_mac), None, mtu, resolved=False)
-        return Path(mac_text(hop.local_mac), mac_text(hop.mac), mtu)
+            return Path(mac_address("mac", hop.local_mac), None, mtu, resolved=False)
+        return Path(mac_address("mac", hop.local_mac), mac_address("mac", hop.mac), mtu)
 
     def build(self, protocol: str, key: int, remote: str, path: Path, **options: Any) -> Tunnel:
         """The tunnel to a remote."""

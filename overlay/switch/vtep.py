@@ -136,6 +136,7 @@ class Vtep:
         )
         self._most = most
         self._lock = threading.RLock()
+        self._holding = 0
         self._numbers = {kind: Numbers() for kind in ("network", "port", "remote", "device")}
         self._networks: dict[tuple[str, int], Network] = {}
         self._by_number: dict[int, Network] = {}
@@ -168,13 +169,17 @@ class Vtep:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """While no worker works."""
+        """While no worker works; may be nested."""
         with self._lock:
-            self._chassis.hold()
+            if self._holding == 0:
+                self._chassis.hold()
+            self._holding += 1
             try:
                 yield
             finally:
-                self._chassis.release()
+                self._holding -= 1
+                if self._holding == 0:
+                    self._chassis.release()
 
     def _plug(self, device: Device) -> int:
         queues = device.queues
@@ -286,7 +291,7 @@ class Vtep:
                 self._drop_key(found.tunnel, found.key)
                 self._gone = self._gone.plus(self._tally(found.number + 1))
             self._table.flush(found.number, flags=self._table.STATIC | self._table.OWN)
-            self._neighbors.flush(found.number)
+            self._neighbors.flush(found.number, statics=True)
             del self._networks[found.tunnel, found.key]
             del self._by_number[found.number]
             self._numbers["network"].give(found.number)
