@@ -112,8 +112,7 @@ always_inline bool others_tag(const struct bridge *bridge, const struct port *po
 {
     const uint32_t *by_vlan = bridge->attachments[port->device].by_vlan;
     const uint8_t *frame = b->data + b->offset[i];
-    return unlikely(by_vlan != NULL) && b->length[i] >= 18 &&
-           get16(frame + 12) == ETHERTYPE_CTAG &&
+    return unlikely(by_vlan != NULL) && b->length[i] >= 18 && get16(frame + 12) == ETHERTYPE_CTAG &&
            by_vlan[get16(frame + 14) & 0xFFF] != BRIDGE_NOWHERE;
 }
 

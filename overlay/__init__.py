@@ -11,7 +11,7 @@ The whole public API is here by name; the documentation explains it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._backend import codec as _codec
 from .batch import Batch
@@ -29,6 +29,10 @@ from .errors import (
 )
 from .profile import Profile
 from .tunnel import NVGRE, PROTOCOLS, STT, VXLAN, Tunnel
+
+if TYPE_CHECKING:
+    from .switch import Event as Event
+    from .switch import Vtep as Vtep
 
 __version__ = "0.1.0"
 
@@ -81,9 +85,13 @@ segment_batch = _codec.segment_batch
 
 
 def __getattr__(name: str) -> Any:
-    # The twins are imported when somebody asks for them.
-    if name in ("native", "reference"):
+    # The twins and the live VTEP are imported when somebody asks for them.
+    if name in ("native", "reference", "switch"):
         import importlib
 
         return importlib.import_module(f"overlay.{name}")
+    if name in ("Event", "Vtep"):
+        from . import switch
+
+        return getattr(switch, name)
     raise AttributeError(f"module 'overlay' has no attribute {name!r}")

@@ -45,6 +45,7 @@ C_FLOORS = [
     {"overlay"},
     {"wire", "status"},
     {"checksum", "hash"},
+    {"index"},
     {"inner"},
     {"offload", "outer"},
     {"kernel", "decap"},
@@ -56,6 +57,7 @@ C_FLOORS = [
     {"tap", "udp", "packet", "xdp", "memory"},
     {"packet_filter", "packet_receive", "packet_send"},
     {"loop"},
+    {"chassis"},
 ]
 C_SYSTEM_HEADERS = {"stdbool.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}
 

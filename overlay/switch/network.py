@@ -199,7 +199,7 @@ class Network:
 
     @property
     def accept(self) -> str:
-        """"listed": packets of the remotes alone; "any": of whoever knows the key."""
+        """ "listed": packets of the remotes alone; "any": of whoever knows the key."""
         return self._accept
 
     @accept.setter

@@ -222,7 +222,7 @@ class Vtep:
         :param mtu: bytes of IP in a frame that may enter a tunnel; None: what
             fits one packet on the underlay.
         :param remotes: addresses of remotes to add.
-        :param learn: whether source addresses are learned, 
+        :param learn: whether source addresses are learned,
         :param ageing: and after how many seconds of silence forgotten; 0: never.
         :param suppress_arp: answer ARP and ND requests for addresses that are known.
         :param limit: how many addresses may be learned.
@@ -455,9 +455,7 @@ class Vtep:
         flood: bool,
         options: dict[str, Any],
     ) -> Remote:
-        protocol = choice(
-            "tunnel", network.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS)
-        )
+        protocol = choice("tunnel", network.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS))
         address = ip_address("remote", address)
         with self._lock:
             self._find(network)
@@ -473,14 +471,10 @@ class Vtep:
             remote.mtu, remote.resolved = path.mtu, path.resolved
             with self._held():
                 if protocol == "stt":
-                    self._chassis.reassemble(
-                        self._reassembly, int(_REASSEMBLY * 1e9), self._seed
-                    )
+                    self._chassis.reassemble(self._reassembly, int(_REASSEMBLY * 1e9), self._seed)
                 self._chassis.reserve(0, remote.number + 1, 0)
                 self._write(remote, number, new=True)
-                self._chassis.peer(
-                    network.number, shape.number, _packed(address), remote.number
-                )
+                self._chassis.peer(network.number, shape.number, _packed(address), remote.number)
                 self._remotes[remote.number] = remote
                 network._remotes.append(remote)
                 self._reflood(network)
@@ -530,9 +524,7 @@ class Vtep:
             options = {"remote_mac": path.remote_mac} if path.remote_mac else {}
             import dataclasses
 
-            remote.tunnel = dataclasses.replace(
-                remote.tunnel, local_mac=path.local_mac, **options
-            )
+            remote.tunnel = dataclasses.replace(remote.tunnel, local_mac=path.local_mac, **options)
             remote.mtu, remote.resolved = path.mtu, path.resolved
             with self._held():
                 self._write(remote, self._underlay.device(remote.protocol)[1])
@@ -684,9 +676,7 @@ class Vtep:
         least = 576 if ":" not in text else 1280
         for remote in list(self._remotes.values()):
             if remote.address == text and least <= mtu < remote.mtu:
-                path = Path(
-                    remote.tunnel.local_mac, remote.tunnel.remote_mac, mtu, remote.resolved
-                )
+                path = Path(remote.tunnel.local_mac, remote.tunnel.remote_mac, mtu, remote.resolved)
                 self._reroute(remote, path)
                 self._tell(
                     Event("mtu", self.clock(), remote.network, where=remote, address=text, mtu=mtu)
@@ -775,9 +765,7 @@ class Vtep:
                 neighbors=dict(self._neighbors.stats),
                 reassembly=dict(zip(_SEGMENT_COUNTERS, reassembly, strict=True)),
                 fragments=dict(zip(_FRAGMENT_COUNTERS, fragments, strict=True)),
-                devices={
-                    name: device.stats for name, device in self._underlay.devices.items()
-                },
+                devices={name: device.stats for name, device in self._underlay.devices.items()},
                 events_lost=self._chassis.events_lost,
             )
 
@@ -812,5 +800,3 @@ def _live_profile(profile: Profile | str, port: int) -> Profile:
     if not isinstance(profile, Profile):
         raise ConfigError("profile", profile, "a Profile or the name of one")
     return profile
-
-
