@@ -55,7 +55,8 @@ C_FLOORS = [
     {"bridge", "superframe"},
     {"device", "vnet"},
     {"tap", "udp", "packet", "xdp", "memory"},
-    {"packet_filter", "packet_receive", "packet_send"},
+    {"udp_socket", "packet_filter", "packet_receive", "packet_send"},
+    {"udp_receive", "udp_send"},
     {"loop"},
     {"chassis"},
 ]
