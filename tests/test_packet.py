@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 import overlay
-from overlay import Batch, ConfigError, Status
+from overlay import VXLAN, Batch, ConfigError, Status
 from overlay.io.device import burst
 from overlay.io.packet import FANOUT, Packet
 from veth import (
@@ -435,6 +435,114 @@ def tcp(payload: int, source: int = 1000) -> bytes:
     )
     ip[10:12] = overlay.checksum(bytes(ip)).to_bytes(2, "big")
     return B + A + b"\x08\x00" + bytes(ip) + head[:16] + check.to_bytes(2, "big") + head[18:] + body
+
+
+def udp(payload: int) -> bytes:
+    """A UDP frame, its checksum complete."""
+    body = bytes(i % 253 for i in range(payload))
+    head = struct.pack("!HHH", 1000, 9, 8 + payload)
+    pseudo = b"\n\0\0\1\n\0\0\2" + struct.pack("!HH", 17, 8 + payload)
+    check = overlay.checksum(pseudo + head + bytes(2) + body)
+    ip = bytearray(
+        struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 28 + payload, 1, 0, 64, 17, 0, b"\n\0\0\1", b"\n\0\0\2"
+        )
+    )
+    ip[10:12] = overlay.checksum(bytes(ip)).to_bytes(2, "big")
+    return B + A + b"\x08\x00" + bytes(ip) + head + check.to_bytes(2, "big") + body
+
+
+def partial(whole: bytes) -> bytes:
+    """A frame with the pseudo header's sum where its checksum was."""
+    at = 34 + (16 if whole[23] == 6 else 6)
+    pseudo = whole[26:34] + struct.pack("!HH", whole[23], len(whole) - 34)
+    return whole[:at] + (overlay.checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big") + whole[at + 2 :]
+
+
+def test_super_frames_of_a_port_are_cut(veth: None) -> None:
+    """By the kernel; by us what it will not cut: more than 128 datagrams in one."""
+    run("ethtool -K v0 tso off gso off tx off", "ethtool -K v1 gro off")
+    whole = [tcp(30000), udp(6000), udp(20000), tcp(700)]
+    batch = Batch.from_frames([partial(f) for f in whole])
+    batch.mss[:] = 1400, 1000, 100, 0
+    batch.checksum[:] = 2
+    with Packet("v0") as one, Packet("v1") as other:
+        assert one.send(batch) == 4
+        assert not one.stats.lost
+        frames = take(other, 22 + 6 + 200 + 1)
+        segments = [f for f in frames if f[23] == 6]
+        datagrams = [f for f in frames if f[23] == 17]
+        assert [len(f) - 54 for f in segments] == [1400] * 21 + [600, 700]
+        assert [len(f) - 42 for f in datagrams] == [1000] * 6 + [100] * 200
+        assert b"".join(f[42:] for f in datagrams[6:]) == udp(20000)[42:]
+        for f in frames:
+            pseudo = f[26:34] + struct.pack("!HH", f[23], len(f) - 34)
+            assert overlay.checksum(pseudo + f[34:]) == 0
+
+
+@pytest.mark.parametrize("checksum", [True, False], ids=["checksum", "plain"])
+def test_super_packets_come_whole_from_the_kernel(checksum: bool) -> None:
+    """TCP through the kernel's VXLAN: the packets are not cut on their way to us."""
+    data = os.urandom(1 << 20)
+    with network():
+        run(f"ip link add u0 address {A.hex(':')} type veth peer name u1 address {B.hex(':')}")
+        run(
+            "ip link set u0 addrgenmode none up",
+            "ip addr add 192.0.2.1/24 dev u0",
+            f"ip neigh replace 192.0.2.2 lladdr {B.hex(':')} dev u0",
+            "ip link add x0 address 02:00:00:00:01:01 type vxlan id 7 local 192.0.2.1 "
+            f"remote 192.0.2.2 dstport 4789 dev u0 {'udpcsum' if checksum else 'noudpcsum'}",
+            "ip link set x0 addrgenmode none up",
+            "ip addr add 10.0.0.1/24 dev x0",
+            "ip neigh replace 10.0.0.2 lladdr 02:00:00:00:01:02 dev x0",
+        )
+        quiet("u1")
+        running("u0", "u1")
+        with space() as second:
+            run("ip link add b0 address 02:00:00:00:01:02 type veth peer name b1")
+            run(f"ip link set b0 netns /proc/{os.getpid()}/fd/{second.fd}")
+            quiet("b1")
+            with second.inside():
+                host("b0", "10.0.0.2", True)
+                server = listen("10.0.0.2")
+            running("b1")
+            stop = threading.Event()
+            largest = [0, 0]
+            drops: dict[Status, int] = {}
+            way = VXLAN(
+                local="192.0.2.2", remote="192.0.2.1", vni=7,
+                local_mac=B.hex(":"), remote_mac=A.hex(":"),
+            )  # fmt: skip
+            with (
+                Packet("u1", protocols=["vxlan"], guard=False) as underlay,
+                Packet("b1") as port,
+            ):
+
+                def bridge() -> None:
+                    batch = burst(64, 1 << 22)
+                    while not stop.is_set():
+                        if underlay.recv(batch):
+                            largest[0] = max(largest[0], int(batch.length.max()))
+                            largest[1] = max(largest[1], int(batch.mss.max()))
+                            overlay.decap_batch(batch)
+                            drops.update(batch.drops())
+                            port.send(batch)
+                        if port.recv(batch):
+                            overlay.encap_batch(batch, way)
+                            underlay.send(batch)
+                            drops.update(batch.drops())
+
+                thread = threading.Thread(target=bridge, daemon=True)
+                thread.start()
+                try:
+                    assert stream("10.0.0.2", data) == hashlib.sha256(data).hexdigest()
+                finally:
+                    stop.set()
+                    thread.join(10.0)
+                    server.join(10.0)
+            assert largest[0] > 10000
+            assert largest[1] > 1000
+            assert drops == {}
 
 
 @pytest.mark.parametrize("kind", ["nvgre", "vxlan"])

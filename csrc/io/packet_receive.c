@@ -18,7 +18,7 @@
 enum {
     /* Before a packet in a ring: TPACKET3_HDRLEN, which mixes signs. */
     HEADER = sizeof(struct tpacket3_hdr) / TPACKET_ALIGNMENT * TPACKET_ALIGNMENT +
-             sizeof(struct sockaddr_ll),
+        sizeof(struct sockaddr_ll),
     BLOCK = 1 << 18, /* of a ring: the largest frame fits with room to spare */
     RETIRE = 1,      /* ms after which a block that is not full is handed over */
     STATISTICS = 64, /* calls of recv between two looks at the kernel's counters */

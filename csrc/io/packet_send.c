@@ -1,5 +1,6 @@
 /* packet_send.c: what leaves, many packets a system call.  Super-frames of a port
- * and STT's super-packets are the kernel's to cut; those of VXLAN and NVGRE are cut here. */
+ * and STT's super-packets are the kernel's to cut, where it does; those of VXLAN
+ * and NVGRE are cut here. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/socket.h>
@@ -21,6 +22,8 @@ struct packet_sender {
     uint32_t rows[PACKET_BURST];
     bool last[PACKET_BURST]; /* packet of its row */
     unsigned count;
+    uint32_t refused[PACKET_BURST]; /* rows that the kernel will not cut */
+    unsigned refused_count;
     size_t sent; /* rows */
 };
 
@@ -61,8 +64,15 @@ static uint8_t status_of(int error)
     }
 }
 
+/* Whether message k is a super-frame that may yet go in packets cut here. */
+static bool may_cut(const struct packet *p, const struct ov_batch *b, unsigned k)
+{
+    const struct packet_sender *s = p->sender;
+    return p->protocols == 0 && b->mss[s->rows[k]] != 0 && s->messages[k].msg_hdr.msg_iovlen == 2;
+}
+
 /* Hand over what is waiting.  A row of many packets is lost when any of them is. */
-static void flush(struct packet *p, struct ov_batch *b)
+static void hand_over(struct packet *p, struct ov_batch *b)
 {
     struct packet_sender *s = p->sender;
     struct device *d = &p->device;
@@ -77,7 +87,9 @@ static void flush(struct packet *p, struct ov_batch *b)
         if (n < 0 && error == EINTR)
             continue;
         if (n <= 0) { /* the first of them; the others are tried, unless there is no room at all */
-            if (b->status[s->rows[at]] == OV_OK)
+            if (n < 0 && error == EINVAL && may_cut(p, b, at))
+                s->refused[s->refused_count++] = s->rows[at];
+            else if (b->status[s->rows[at]] == OV_OK)
                 device_lose(d, b, s->rows[at], status_of(n < 0 ? error : EAGAIN));
             at++;
             continue;
@@ -92,6 +104,23 @@ static void flush(struct packet *p, struct ov_batch *b)
         }
     }
     s->count = 0;
+}
+
+static void push_frame_cut(struct packet *p, struct ov_batch *b, uint32_t i);
+
+static void flush(struct packet *p, struct ov_batch *b)
+{
+    struct packet_sender *s = p->sender;
+    hand_over(p, b);
+    if (unlikely(s->refused_count != 0)) {
+        uint32_t rows[PACKET_BURST];
+        unsigned count = s->refused_count;
+        memcpy(rows, s->refused, count * sizeof rows[0]);
+        s->refused_count = 0;
+        for (unsigned k = 0; k < count; k++)
+            push_frame_cut(p, b, rows[k]);
+        hand_over(p, b);
+    }
 }
 
 /* The place of one packet more, of row i. */
@@ -115,18 +144,42 @@ static void push(struct packet *p, struct ov_batch *b, uint32_t i, struct vnet v
     s->messages[k].msg_hdr.msg_iovlen = 2;
 }
 
-/* Row i in the packets that it stands for. */
-static void push_cut(struct packet *p, struct ov_batch *b, uint32_t i, const struct split *cut)
+/* One of the packets that row i stands for: this many bytes written to its place's
+ * headers, then these of the row. */
+static void push_part(struct packet *p, const struct ov_batch *b, uint32_t i, unsigned k,
+                      uint32_t headers, uint32_t at, uint32_t bytes)
 {
     struct packet_sender *s = p->sender;
-    uint8_t *packet = b->data + b->offset[i];
+    memset(s->vnets[k], 0, VNET_LENGTH);
+    s->parts[k][1] = (struct iovec){s->headers[k], headers};
+    s->parts[k][2] = (struct iovec){b->data + b->offset[i] + at, bytes};
+    s->messages[k].msg_hdr.msg_iovlen = 3;
+}
+
+/* A super-packet in the packets that it stands for. */
+static void push_cut(struct packet *p, struct ov_batch *b, uint32_t i, const struct split *cut)
+{
+    const uint8_t *packet = b->data + b->offset[i];
     for (uint32_t n = 0; n < cut->count && b->status[i] == OV_OK; n++) {
         unsigned k = reserve(p, b, i, n + 1 == cut->count);
-        uint32_t at, bytes = split_packet(cut, packet, n, s->headers[k], &at);
-        memset(s->vnets[k], 0, VNET_LENGTH);
-        s->parts[k][1] = (struct iovec){s->headers[k], cut->headers};
-        s->parts[k][2] = (struct iovec){packet + at, bytes};
-        s->messages[k].msg_hdr.msg_iovlen = 3;
+        uint32_t at, bytes = split_packet(cut, packet, n, p->sender->headers[k], &at);
+        push_part(p, b, i, k, cut->headers, at, bytes);
+    }
+}
+
+/* The same for a super-frame. */
+static void push_frame_cut(struct packet *p, struct ov_batch *b, uint32_t i)
+{
+    const uint8_t *frame = b->data + b->offset[i];
+    struct cut cut;
+    if (!offload_plan(frame, b->length[i], b->mss[i], &cut)) {
+        device_lose(&p->device, b, i, OV_DEVICE_REFUSED);
+        return;
+    }
+    for (uint32_t n = 0; n < cut.count && b->status[i] == OV_OK; n++) {
+        unsigned k = reserve(p, b, i, n + 1 == cut.count);
+        uint32_t at, bytes = offload_cut(frame, &cut, n, p->sender->headers[k], &at);
+        push_part(p, b, i, k, cut.headers, at, bytes);
     }
 }
 
