@@ -114,8 +114,8 @@ struct device *packet_open(const struct packet_options *o)
 int packet_join(struct device *d, unsigned mode, int group)
 {
     const struct packet *p = (const struct packet *)d;
-    unsigned flags = mode | (group == 0 ? PACKET_FANOUT_FLAG_UNIQUEID : 0u);
-    int value = (int)(flags << 16 | ((unsigned)group & 0xFFFF));
+    unsigned flags = mode | (group < 0 ? PACKET_FANOUT_FLAG_UNIQUEID : 0u);
+    int value = (int)(flags << 16 | (group < 0 ? 0u : (unsigned)group & 0xFFFF));
     socklen_t size = sizeof value;
     if (setsockopt(p->socket, SOL_PACKET, PACKET_FANOUT, &value, sizeof value) != 0 ||
         getsockopt(p->socket, SOL_PACKET, PACKET_FANOUT, &value, &size) != 0)

@@ -31,7 +31,7 @@ enum { PACKET_LOCALS_MAX = 8 };
 struct device *packet_open(const struct packet_options *options);
 
 /* Let the queue share what arrives with others of the group: mode is the kernel's
- * PACKET_FANOUT_*, group 0 makes a new one.  The group, or -1 with errno set. */
+ * PACKET_FANOUT_*, below 0 the group is a new one.  The group, or -1 with errno set. */
 int packet_join(struct device *d, unsigned mode, int group);
 
 /* Read the interface's MTU and address again.  0, or -1 with errno set. */

@@ -84,7 +84,7 @@ class Packet(QueueDevice):
         self.guard: Guard | None = None
         with ExitStack() as undo:
             opened = []
-            group = 0
+            group = -1
             for _ in range(count):
                 queue = _open(
                     interface,

@@ -60,8 +60,8 @@ cdef class PacketQueue(Queue):
             raise os_error(errno, interface)
         self.attach(d)
 
-    def join(self, unsigned mode, int group=0):
-        """Share what arrives with the queues of a group, 0 for a new one; returns the group."""
+    def join(self, unsigned mode, int group=-1):
+        """Share what arrives with the queues of a group, -1 for a new one; returns the group."""
         group = packet_join(self.open(), mode, group)
         if group < 0:
             raise os_error(errno, "fanout")
