@@ -50,7 +50,21 @@ static void set_buffer(int fd, int force, int polite)
         (void)setsockopt(fd, SOL_SOCKET, polite, &bytes, sizeof bytes);
 }
 
-/* A socket with no protocol takes nothing until it is bound: by then the filter is on. */
+/* Share what arrives with the others of a group. */
+static int join(struct packet *p, const struct packet_options *o)
+{
+    unsigned flags = (unsigned)o->fanout | (o->group < 0 ? PACKET_FANOUT_FLAG_UNIQUEID : 0u);
+    int value = (int)(flags << 16 | (o->group < 0 ? 0u : (unsigned)o->group & 0xFFFF));
+    socklen_t size = sizeof value;
+    if (setsockopt(p->socket, SOL_PACKET, PACKET_FANOUT, &value, sizeof value) != 0 ||
+        getsockopt(p->socket, SOL_PACKET, PACKET_FANOUT, &value, &size) != 0)
+        return -1;
+    p->group = value & 0xFFFF;
+    return 0;
+}
+
+/* A socket with no protocol takes nothing until it is bound: by then a filter is on.
+ * One that is to share must be bound first, and would take what the others take. */
 static int set_up(struct packet *p, const struct packet_options *o)
 {
     const int fd = p->socket, on = 1;
@@ -59,7 +73,7 @@ static int set_up(struct packet *p, const struct packet_options *o)
         return -1;
     if (o->bypass && setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof on) != 0)
         return -1;
-    if (o->protocols != 0 && packet_filter(fd, o) != 0)
+    if (o->fanout >= 0 ? packet_filter_all(fd) != 0 : packet_filter(fd, o) != 0)
         return -1;
     set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF);
     set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF);
@@ -70,6 +84,8 @@ static int set_up(struct packet *p, const struct packet_options *o)
     const struct sockaddr_ll to = {
         .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = p->interface};
     if (bind(fd, (const struct sockaddr *)&to, sizeof to) != 0)
+        return -1;
+    if (o->fanout >= 0 && (join(p, o) != 0 || packet_filter(fd, o) != 0))
         return -1;
     const struct packet_mreq all = {.mr_ifindex = p->interface, .mr_type = PACKET_MR_PROMISC};
     if (o->promiscuous && setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) != 0)
@@ -99,6 +115,7 @@ struct device *packet_open(const struct packet_options *o)
     p->protocols = o->protocols;
     p->vouch = o->vouch;
     p->path_least = UINT32_MAX;
+    p->group = -1;
     p->socket =
         p->interface == 0 ? -1 : socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (p->socket >= 0 && packet_refresh(&p->device) == 0 && set_up(p, o) == 0) {
@@ -111,16 +128,9 @@ struct device *packet_open(const struct packet_options *o)
     return NULL;
 }
 
-int packet_join(struct device *d, unsigned mode, int group)
+int packet_group(const struct device *d)
 {
-    const struct packet *p = (const struct packet *)d;
-    unsigned flags = mode | (group < 0 ? PACKET_FANOUT_FLAG_UNIQUEID : 0u);
-    int value = (int)(flags << 16 | (group < 0 ? 0u : (unsigned)group & 0xFFFF));
-    socklen_t size = sizeof value;
-    if (setsockopt(p->socket, SOL_PACKET, PACKET_FANOUT, &value, sizeof value) != 0 ||
-        getsockopt(p->socket, SOL_PACKET, PACKET_FANOUT, &value, &size) != 0)
-        return -1;
-    return value & 0xFFFF;
+    return ((const struct packet *)d)->group;
 }
 
 static const struct device_ops packet_ops = {packet_recv, packet_send, packet_close};

@@ -20,6 +20,8 @@ struct packet_options {
     const struct packet_address *locals;
     size_t local_count; /* underlay: only packets to these and to groups; 0: all that are ours */
     size_t ring;        /* bytes of a ring of the kernel's, or 0: batches of single packets */
+    int fanout; /* how queues share what arrives, PACKET_FANOUT_*; -1: this is the only one */
+    int group;  /* the queues that share; -1: a new group */
     bool promiscuous;
     bool bypass; /* no queueing discipline on the way out */
     bool vouch;  /* leave outer TCP and UDP checksums partial, where the kernel vouches for them */
@@ -30,9 +32,8 @@ enum { PACKET_LOCALS_MAX = 8 };
 /* A queue of an interface, or NULL with errno set: EPROTONOSUPPORT where it is not Ethernet. */
 struct device *packet_open(const struct packet_options *options);
 
-/* Let the queue share what arrives with others of the group: mode is the kernel's
- * PACKET_FANOUT_*, below 0 the group is a new one.  The group, or -1 with errno set. */
-int packet_join(struct device *d, unsigned mode, int group);
+/* The fanout group that the queue is in, or -1. */
+int packet_group(const struct device *d);
 
 /* Read the interface's MTU and address again.  0, or -1 with errno set. */
 int packet_refresh(struct device *d);
@@ -63,6 +64,7 @@ struct packet {
     struct packet_sender *sender;
     int socket;
     int interface;
+    int group; /* of fanout, or -1 */
     uint32_t protocols;
     bool vouch;
     struct packet_path paths[PACKET_PATHS];
@@ -70,8 +72,11 @@ struct packet {
     uint32_t path_least; /* of the remotes that found no place */
 };
 
-/* Let only the packets of the options' tunnels through.  0, or -1 with errno set. */
+/* Let only the packets of the options' tunnels through; all of them, for a port.
+ * 0, or -1 with errno set. */
 int packet_filter(int fd, const struct packet_options *o);
+/* Let nothing through. */
+int packet_filter_all(int fd);
 
 struct packet_receiver *packet_receiver_open(int fd, size_t ring);
 void packet_receiver_close(struct packet_receiver *r);

@@ -147,10 +147,27 @@ static void by_protocol(struct program *p, const struct packet_options *o, uint3
     }
 }
 
+static int attach(int fd, struct program *p)
+{
+    struct sock_fprog program = {p->length, p->code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+int packet_filter_all(int fd)
+{
+    struct program p = {.length = 0};
+    result(&p, 0);
+    return attach(fd, &p);
+}
+
 int packet_filter(int fd, const struct packet_options *o)
 {
     struct program p = {.length = 0};
     uint16_t is;
+    if (o->protocols == 0) {
+        result(&p, ALL);
+        return attach(fd, &p);
+    }
     if (o->local_count > PACKET_LOCALS_MAX) {
         errno = EINVAL;
         return -1;
@@ -182,6 +199,5 @@ int packet_filter(int fd, const struct packet_options *o)
     done(&p, is);
     result(&p, 0);
 
-    struct sock_fprog program = {p.length, p.code};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    return attach(fd, &p);
 }

@@ -92,13 +92,14 @@ class Packet(QueueDevice):
                     port=port,
                     addresses=[address.packed for address in locals_],
                     ring=ring,
+                    fanout=FANOUT[fanout] if count > 1 else -1,
+                    group=group,
                     promiscuous=promiscuous and not underlay,
                     bypass=bypass,
                 )
                 undo.callback(queue.close)
                 opened.append(queue)
-                if count > 1:
-                    group = queue.join(FANOUT[fanout], group)
+                group = queue.group
             if underlay and guard:
                 self.guard = Guard(interface, names, port=port, local=locals_)
                 undo.callback(self.guard.close)

@@ -15,12 +15,14 @@ cdef extern from "io/packet.h" nogil:
         const packet_address *locals
         size_t local_count
         size_t ring
+        int fanout
+        int group
         bint promiscuous
         bint bypass
         bint vouch
 
     device *packet_open(const packet_options *options)
-    int packet_join(device *d, unsigned mode, int group)
+    int packet_group(const device *d)
     int packet_refresh(device *d)
     void packet_path_mtu(device *d, const packet_address *remote, uint32_t mtu)
 
@@ -40,7 +42,8 @@ cdef class PacketQueue(Queue):
     """One socket of an interface."""
 
     def __init__(self, str interface, *, uint32_t protocols=0, uint16_t port=0, addresses=(),
-                 size_t ring=0, bint promiscuous=False, bint bypass=False, bint vouch=False):
+                 size_t ring=0, int fanout=-1, int group=-1, bint promiscuous=False,
+                 bint bypass=False, bint vouch=False):
         cdef packet_address list_of[PACKET_LOCALS_MAX]
         cdef packet_options options
         cdef bytes name = os.fsencode(interface)
@@ -52,7 +55,7 @@ cdef class PacketQueue(Queue):
         options.interface = name
         options.protocols, options.port = protocols, port
         options.locals, options.local_count = list_of, len(addresses)
-        options.ring = ring
+        options.ring, options.fanout, options.group = ring, fanout, group
         options.promiscuous, options.bypass, options.vouch = promiscuous, bypass, vouch
         with nogil:
             d = packet_open(&options)
@@ -60,12 +63,10 @@ cdef class PacketQueue(Queue):
             raise os_error(errno, interface)
         self.attach(d)
 
-    def join(self, unsigned mode, int group=-1):
-        """Share what arrives with the queues of a group, -1 for a new one; returns the group."""
-        group = packet_join(self.open(), mode, group)
-        if group < 0:
-            raise os_error(errno, "fanout")
-        return group
+    @property
+    def group(self):
+        """The fanout group, for the queues that share with this one, or -1."""
+        return packet_group(self.open())
 
     def refresh(self):
         """Read the interface's MTU and MAC address again."""
