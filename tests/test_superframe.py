@@ -276,7 +276,7 @@ def test_what_was_cut_is_put_together(codec: Codec, frame: bytes, mss: int) -> N
 @st.composite
 def trains(draw: st.DrawFn) -> list[bytes]:
     """Frames of a few flows, most of which follow on; here and there something is changed."""
-    train = []
+    train: list[bytes] = []
     for _ in range(draw(st.integers(1, 3))):
         frame, mss = draw(super_frames), draw(st.integers(60, 1500))
         inner = wire.inner(frame)
@@ -302,7 +302,7 @@ def trains(draw: st.DrawFn) -> list[bytes]:
         elif kind == "pad":
             train[row] = frame + bytes(draw(st.integers(1, 3)))
         elif kind == "cut":
-            train[row] = frame[:at]
+            train[row] = frame[: at + 1]
     return train
 
 
