@@ -36,6 +36,8 @@ __all__ = ["CaptureWriter"]
 SNAPLEN = 262144
 
 _ENHANCED = 28  # bytes of an enhanced packet block before its packet
+_FLAGS = 12  # bytes of the option epb_flags and the end of options
+_FLAGS_OPTION = struct.unpack("=I", struct.pack("=HH", 2, 4))[0]
 
 
 class CaptureWriter:
@@ -139,16 +141,25 @@ class CaptureWriter:
         batch: Batch,
         timestamps: npt.ArrayLike = 0,
         interface: npt.ArrayLike = 0,
+        *,
+        direction: Literal["in", "out"] | None = None,
     ) -> int:
         """Write the rows whose status is OK; returns how many.
 
         :param timestamps: nanoseconds since 1970, one a row, or one for all.
         :param interface: pcapng: number of the interface, one a row, or one for all.
+        :param direction: pcapng: says of each packet that the interface received
+            or sent it.
         """
+        if direction not in (None, "in", "out") or (direction and self.format == "pcap"):
+            raise ConfigError("direction", direction, "'in' or 'out' for pcapng, or None")
         times: Any = np.broadcast_to(np.asarray(timestamps, np.int64), batch.count)
         if self.format == "pcap":
             times = record.stamps(times, self.nanosecond)
         numbers = np.broadcast_to(np.asarray(interface, np.uint32), batch.count)
+        if self.format == "pcapng":
+            flags = 0 if direction is None else {"in": 1, "out": 2}[direction]
+            return self._write_blocks(batch, times, numbers, flags)
         return self.write_all(batch, times, numbers)
 
     def write_all(
@@ -181,7 +192,11 @@ class CaptureWriter:
         return out.count
 
     def _write_blocks(
-        self, batch: Batch, times: npt.NDArray[np.int64], numbers: npt.NDArray[np.uint32]
+        self,
+        batch: Batch,
+        times: npt.NDArray[np.int64],
+        numbers: npt.NDArray[np.uint32],
+        flags: int = 0,
     ) -> int:
         rows = np.flatnonzero(batch.status == 0)
         if not rows.size:
@@ -189,7 +204,7 @@ class CaptureWriter:
         if int(numbers[rows].max()) >= self._described:
             raise ConfigError("interface", int(numbers[rows].max()), f"below {self._described}")
         length = batch.length[rows].astype(np.int64)
-        blocks = (length + 3 & ~3) + _ENHANCED + 4
+        blocks = (length + 3 & ~3) + _ENHANCED + (_FLAGS if flags else 0) + 4
         ends = np.cumsum(blocks)
         starts = ends - blocks
         data = np.zeros(int(ends[-1]), np.uint8)
@@ -200,6 +215,8 @@ class CaptureWriter:
         for place, values in enumerate(header):
             words[starts // 4 + place] = values
         words[ends // 4 - 1] = blocks
+        if flags:
+            words[ends // 4 - 4], words[ends // 4 - 3] = _FLAGS_OPTION, flags
         record.copy(batch, rows, data, starts + _ENHANCED)
         self._put(memoryview(data))  # type: ignore[arg-type]
         self.packets += rows.size

@@ -146,3 +146,26 @@ cdef int64_t copy_lent(device *d, ov_batch *lent, ov_batch *b) noexcept nogil:
             device_count(&d.stats.lost[OV_NO_ROOM], 1)
     lent.used = to.used
     return <int64_t>to.count
+
+
+def copy_rows(source, const uint32_t[::1] rows, batch):
+    """Append these rows of source to a batch while they fit, all their columns; returns how
+    many were done.  One that does not lie in its data gets BAD_ROW and is left out."""
+    cdef ov_batch *b = batch_of(source)
+    cdef ov_batch *to = batch_of(batch)
+    cdef Py_ssize_t n, count = rows.shape[0]
+    cdef size_t i
+    if b == to:
+        raise ValueError("a batch cannot be copied to itself")
+    with nogil:
+        for n in range(count):
+            i = rows[n]
+            if i >= b.count:
+                break
+            if not row_good(b, i):
+                b.status[i] = OV_BAD_ROW
+            elif not copy_row(b, i, to):
+                break
+        else:
+            n = count
+    return n
