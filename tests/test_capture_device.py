@@ -156,12 +156,11 @@ def test_a_broken_capture_is_said(file: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(file.read_bytes()[:-5])
     with Capture(cut) as device:
-        got: list[bytes] = []
         batch = burst(200)
+        assert device.recv(batch) == 99
+        assert batch.to_list() == PACKETS[:-1]
         with pytest.raises(CaptureError, match="cut short"):
-            while device.recv(batch):
-                got += batch.to_list()
-        assert got == PACKETS[:-1]
+            device.recv(batch)
     with pytest.raises(FileNotFoundError):
         Capture(tmp_path / "none.pcap")
 

@@ -131,9 +131,9 @@ class _Line:
         self._counts["given"] += len(rows)
         return rows
 
-    def waits(self, now: float) -> bool:
-        """Whether something is due."""
-        return bool(self._heap) and self._heap[0][0] <= now
+    def due(self, now: float) -> int:
+        """How many are to go on now."""
+        return sum(when <= now for when, *_ in self._heap)
 
     def forget(self) -> None:
         """What is held is of a burst that is over."""
@@ -205,7 +205,7 @@ class Fault(Device):
         sends, receives = direction != "recv", direction != "send"
         self._out = _Line(self, seed, sends)
         self._in = _Line(self, seed ^ 0x9E3779B97F4A7C15, receives)
-        self._scratch = burst()
+        self._scratch, self._carried = burst(), burst(256)
 
     @property
     def mtu(self) -> int:  # type: ignore[override]
@@ -231,11 +231,9 @@ class Fault(Device):
             rows = self.device.recv(batch)
             self._tally.received(batch)
             return rows
-        room = self.limit - self._in.held
+        room = min(self.limit - self._in.held, batch.capacity - self._in.due(now))
         if room > 0:
-            scratch = self._scratch
-            if scratch.capacity > room or scratch.capacity > batch.capacity:
-                scratch = burst(max(1, min(room, batch.capacity)))
+            scratch = self._scratch if self._scratch.capacity <= room else burst(room)
             self.device.recv(scratch)
             for row in np.flatnonzero(scratch.status == Status.OK).tolist():
                 status = self._in.take(scratch, row, now)
@@ -245,7 +243,7 @@ class Fault(Device):
         batch.clear()
         self._in.give(batch, now)
         self._in.forget()
-        if not batch.count and self._in.waits(now):
+        if not batch.count and self._in.due(now):
             raise OSError(errno.EMSGSIZE, "the batch is too small for a packet")
         self._tally.received(batch)
         return batch.count
@@ -273,8 +271,9 @@ class Fault(Device):
 
     def _pass_on(self, now: float, batch: Batch | None) -> None:
         """Send what is due; rows of ``batch`` get the device's statuses."""
+        out = self._carried
         while True:
-            out = burst(256)
+            out.clear()
             rows = self._out.give(out, now)
             if not rows:
                 return
