@@ -32,7 +32,13 @@ class PythonQueue(Queue):
 
 def copy_rows(source: Batch, rows: npt.NDArray[np.uint32], batch: Batch) -> int: ...
 def memory_pair(
-    capacity: int, size: int, mtu: int, underlay: bool, first_mac: bytes, second_mac: bytes
+    capacity: int,
+    size: int,
+    mtu: int,
+    underlay: bool,
+    segments: bool,
+    first_mac: bytes,
+    second_mac: bytes,
 ) -> tuple[Queue, Queue]: ...
 
 class FdbTable:

@@ -8,9 +8,14 @@ import time
 
 import pytest
 
-from overlay import Batch, ConfigError, Status
+import frames
+import model
+import overlay
+import wire
+from overlay import NVGRE, STT, VXLAN, Batch, ConfigError, Status, Tunnel
 from overlay.io.device import FRAME_MAX, burst
 from overlay.io.memory import Memory
+from test_encap import plain
 
 
 def frame(number: int, size: int = 60) -> bytes:
@@ -244,3 +249,73 @@ def test_each_end_has_its_address() -> None:
         assert one.mac is None
         assert "mtu 1500" in repr(one)
     assert "closed" in repr(one)
+
+
+# -- super-frames, cut on send --------------------------------------------------------------
+
+
+def super_frame() -> Batch:
+    batch = Batch.from_frames([frames.tcp_frame(wire.pattern(5000)), frames.UDP4])
+    batch.mss[0], batch.checksum[0] = 1400, 2
+    return batch
+
+
+def test_a_super_frame_passes_whole_or_cut() -> None:
+    one, other = Memory.pair()
+    with one, other:
+        assert one.send(super_frame()) == 2
+        assert [len(got) for got in other.take()] == [5054, len(frames.UDP4)]
+    one, other = Memory.pair(segments=True)
+    with one, other:
+        assert one.send(super_frame()) == 2
+        batch = burst()
+        assert other.recv(batch) == 5
+        assert not batch.mss.any()
+        assert not batch.checksum.any()
+        assert batch.wire.tolist() == batch.length.tolist() == [1454] * 3 + [854, len(frames.UDP4)]
+        assert [wire.complete(got) for got in batch.to_list()] == batch.to_list()
+        assert (one.stats.tx_packets, other.stats.rx_packets) == (2, 5)
+
+
+def test_a_partial_checksum_is_completed() -> None:
+    one, other = Memory.pair(segments=True)
+    batch = Batch.from_frames([model._pseudo_sum(frames.UDP4), b"\0" * 12 + b"\x88\xb5not IP"])
+    batch.checksum[:] = 2
+    with one, other:
+        assert one.send(batch) == 2
+        assert other.take() == [frames.UDP4, bytes(batch[1])]
+
+
+@pytest.mark.parametrize("protocol", [VXLAN, NVGRE, STT])
+def test_a_super_packet_is_cut_for_the_underlay(protocol: type[Tunnel]) -> None:
+    one, other = Memory.pair(segments=True, underlay=True)
+    batch = super_frame()
+    tunnel = plain(protocol)
+    assert overlay.encap_batch(batch, tunnel) == 2
+    with one, other:
+        assert one.send(batch) == 2
+        packets = other.take()
+    assert max(map(len, packets)) <= 1514
+    if protocol is STT:
+        reassembler = overlay.SttReassembler()
+        inner = [done.frame for p in packets if (done := reassembler.push(p, 1.0))]
+        assert inner == [frames.tcp_frame(wire.pattern(5000)), frames.UDP4]
+    else:
+        assert [len(overlay.decap(p).frame) for p in packets] == [1454] * 3 + [
+            854,
+            len(frames.UDP4),
+        ]
+
+
+def test_packets_that_would_not_fit_are_none_of_them_sent() -> None:
+    one, other = Memory.pair(segments=True, capacity=3)
+    batch = super_frame()
+    with one, other:
+        assert one.send(batch) == 1
+        assert batch.drops() == {Status.DEVICE_FULL: 1}
+        assert other.take() == [frames.UDP4]
+    one, other = Memory.pair(segments=True, mtu=1000)
+    batch = super_frame()
+    with one, other:
+        assert one.send(batch) == 1
+        assert batch.drops() == {Status.MTU_EXCEEDED: 1}

@@ -5,6 +5,8 @@
  */
 #include "memory.h"
 
+#include "split.h"
+
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -60,6 +62,7 @@ struct memory {
     struct device device;
     struct pair *pair;
     struct ring *in, *out;
+    bool segments;
 };
 
 /* ---- the event ------------------------------------------------------------------ */
@@ -123,10 +126,90 @@ static bool too_large(const struct device *d, const uint8_t *row, uint32_t lengt
     return length - before > d->mtu;
 }
 
-static uint8_t memory_put(struct memory *m, const struct ov_batch *b, size_t i, uint64_t head)
+/* Where the bytes of one more row go, whose columns are those of row i; NULL for
+ * no room.  front bytes of them are not the row's. */
+static uint8_t *ring_append(struct ring *r, const struct ov_batch *b, size_t i, uint64_t *head,
+                            uint8_t front, uint32_t length)
 {
-    struct ring *r = m->out;
-    uint64_t offset = b->offset[i], at;
+    uint64_t at;
+    if (unlikely(!ring_room(r, *head, front + length, &at)))
+        return NULL;
+    r->position = (at + front + length + 15) & ~(uint64_t)15;
+    r->slots[(*head)++ & r->slot_mask] = (struct slot){
+        .at = at,
+        .end = r->position,
+        .key = b->key[i],
+        .length = length,
+        .wire = b->wire[i],
+        .mss = b->mss[i],
+        .front = front,
+        .protocol = b->protocol[i],
+        .link = b->link[i],
+        .checksum = b->checksum[i],
+    };
+    return r->data + (at & (r->size - 1));
+}
+
+/* One packet of those that a super-frame was cut to. */
+static bool put_piece(struct ring *r, const struct ov_batch *b, size_t i, uint64_t *head,
+                      const uint8_t *headers, uint32_t length, const uint8_t *payload,
+                      uint32_t bytes)
+{
+    uint8_t *to = ring_append(r, b, i, head, 0, length + bytes);
+    if (to == NULL)
+        return false;
+    struct slot *s = &r->slots[(*head - 1) & r->slot_mask];
+    s->wire = length + bytes;
+    s->mss = s->checksum = 0;
+    memcpy(to, headers, opaque(length));
+    memcpy(to + length, payload, bytes);
+    return true;
+}
+
+/* Cut a row to packets: OV_OK, or why none of them was put.  *cut: whether it could be. */
+static uint8_t memory_cut(struct memory *m, const struct ov_batch *b, size_t i, uint64_t *head,
+                          bool *cut)
+{
+    const uint8_t *row = b->data + b->offset[i];
+    uint32_t length = b->length[i], mtu = m->device.mtu, at, bytes;
+    uint8_t headers[SPLIT_HEADERS_MAX], protocol = b->protocol[i];
+    uint64_t first = *head, position = m->out->position;
+    if (m->device.underlay) {
+        struct split s;
+        *cut = protocol == OV_STT ? split_plan_stt(row, length, mtu, &s)
+                                  : split_plan(row, length, protocol, b->mss[i], &s);
+        if (!*cut)
+            return OV_OK;
+        if (s.largest > mtu)
+            return OV_MTU_EXCEEDED;
+        for (uint32_t n = 0; n < s.count; n++) {
+            bytes = split_packet(&s, row, n, headers, &at);
+            if (!put_piece(m->out, b, i, head, headers, s.headers, row + at, bytes))
+                goto full;
+        }
+        return OV_OK;
+    }
+    struct cut c;
+    *cut = offload_plan(row, length, b->mss[i], &c);
+    if (!*cut)
+        return OV_OK;
+    if (c.headers - c.o.l3 + c.mss > mtu)
+        return OV_MTU_EXCEEDED;
+    for (uint32_t n = 0; n < c.count; n++) {
+        bytes = offload_cut(row, &c, n, headers, &at);
+        if (!put_piece(m->out, b, i, head, headers, c.headers, row + at, bytes))
+            goto full;
+    }
+    return OV_OK;
+full:
+    *head = first;
+    m->out->position = position;
+    return OV_DEVICE_FULL;
+}
+
+static uint8_t memory_put(struct memory *m, const struct ov_batch *b, size_t i, uint64_t *head)
+{
+    uint64_t offset = b->offset[i];
     uint32_t length = b->length[i];
     if (unlikely(b->base[i] > offset || offset > b->size || length > b->size - offset ||
                  length > b->wire[i]))
@@ -140,33 +223,27 @@ static uint8_t memory_put(struct memory *m, const struct ov_batch *b, size_t i, 
     } else if (b->link[i] == OV_ETHERNET) {
         if (unlikely(length < 14))
             return OV_FRAME_TOO_SHORT;
-        if (b->mss[i] == 0 && unlikely(too_large(&m->device, row, length)))
+        bool large = too_large(&m->device, row, length), cut = false;
+        if (unlikely(m->segments) &&
+            ((b->mss[i] | b->checksum[i]) != 0 || (large && b->protocol[i] == OV_STT))) {
+            uint8_t status = memory_cut(m, b, i, head, &cut);
+            if (cut)
+                return status;
+        }
+        if (unlikely(large) && b->mss[i] == 0)
             return OV_MTU_EXCEEDED;
     }
     if (unlikely(length > ROW_MAX))
         return OV_FRAME_TOO_LONG;
-    if (unlikely(!ring_room(r, head, front + length, &at)))
+    uint8_t *to = ring_append(m->out, b, i, head, front, length);
+    if (unlikely(to == NULL))
         return OV_DEVICE_FULL;
-    uint8_t *to = r->data + (at & (r->size - 1));
     if (unlikely(front != 0)) {
         uint64_t here = b->size - b->outer[i];
         memset(to, 0, FRONT);
         memcpy(to, b->data + b->outer[i], here < FRONT_IP ? (size_t)here : FRONT_IP);
     }
     memcpy(to + front, row, length);
-    r->position = (at + front + length + 15) & ~(uint64_t)15;
-    r->slots[head & r->slot_mask] = (struct slot){
-        .at = at,
-        .end = r->position,
-        .key = b->key[i],
-        .length = length,
-        .wire = b->wire[i],
-        .mss = b->mss[i],
-        .front = front,
-        .protocol = b->protocol[i],
-        .link = b->link[i],
-        .checksum = b->checksum[i],
-    };
     return OV_OK;
 }
 
@@ -176,26 +253,26 @@ static size_t memory_send(struct device *d, struct ov_batch *b, const uint32_t *
     struct ring *r = m->out;
     bool closed = __atomic_load_n(&r->closed, __ATOMIC_ACQUIRE);
     uint64_t head = r->head, bytes = 0;
+    size_t sent = 0;
     for (size_t n = 0; n < count; n++) {
         size_t i = rows[n];
         if (b->status[i] != OV_OK)
             continue;
-        uint8_t status = closed ? OV_DEVICE_DOWN : memory_put(m, b, i, head);
+        uint8_t status = closed ? OV_DEVICE_DOWN : memory_put(m, b, i, &head);
         if (unlikely(status != OV_OK)) {
             device_lose(d, b, i, status);
             continue;
         }
         bytes += b->length[i];
-        head++;
+        sent++;
     }
-    uint64_t sent = head - r->head;
     if (sent == 0)
         return 0;
     __atomic_store_n(&r->head, head, __ATOMIC_RELEASE);
     ring_sent(r);
     device_count(&d->stats.tx_packets, sent);
     device_count(&d->stats.tx_bytes, bytes);
-    return (size_t)sent;
+    return sent;
 }
 
 /* ---- recv ------------------------------------------------------------------------ */
@@ -316,6 +393,7 @@ int memory_open(struct device *ends[2], const struct memory_config *config)
         m[i]->pair = p;
         m[i]->in = &p->rings[i];
         m[i]->out = &p->rings[1 - i];
+        m[i]->segments = config->segments;
         m[i]->device.ops = &memory_ops;
         m[i]->device.fd = p->rings[i].event;
         m[i]->device.mtu = config->mtu;

@@ -9,6 +9,7 @@ struct memory_config {
     uint64_t size; /* bytes that may wait for either end; rounded up, MEMORY_SIZE_MIN at least */
     uint32_t mtu;
     bool underlay;
+    bool segments;     /* super-frames are cut on send, to whole packets that fit the MTU */
     uint8_t mac[2][6]; /* of each end, or zero */
 };
 

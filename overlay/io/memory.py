@@ -44,6 +44,7 @@ class Memory(QueueDevice):
         size: int | None = None,
         mtu: int = 1500,
         underlay: bool = False,
+        segments: bool = False,
         mac: str | bytes | tuple[str | bytes, str | bytes] | None = None,
     ) -> tuple[Memory, Memory]:
         """Both ends of a new pair.
@@ -55,15 +56,18 @@ class Memory(QueueDevice):
         :param mtu: IP bytes of the largest packet that passes, 68..65535;
             super-frames stand for packets that fit.
         :param underlay: whether the pair carries outer packets.
+        :param segments: whether super-frames are cut on send, to whole packets that fit the
+            MTU (and STT packets to segments), and partial checksums are completed.
         :param mac: of the first end, or a pair with one for each.
         """
         capacity = integer("capacity", capacity, 1, 2**24)
         size = 2048 * capacity if size is None else integer("size", size, 1, 2**40)
         mtu = integer("mtu", mtu, 68, 65535)
         boolean("underlay", underlay)
+        boolean("segments", segments)
         macs = mac if isinstance(mac, tuple) else (mac, None)
         first, second = (bytes(6) if m is None else mac_bytes(mac_address("mac", m)) for m in macs)
-        queues = live().memory_pair(capacity, size, mtu, underlay, first, second)
+        queues = live().memory_pair(capacity, size, mtu, underlay, segments, first, second)
         one, other = (cls([queue], underlay=underlay) for queue in queues)
         return one, other
 

@@ -6,13 +6,14 @@ cdef extern from "io/memory.h" nogil:
         uint64_t size
         uint32_t mtu
         bint underlay
+        bint segments
         uint8_t mac[2][6]
 
     int memory_open(device **ends, const memory_config *config)
 
 
-def memory_pair(uint32_t capacity, uint64_t size, uint32_t mtu, bint underlay, bytes first_mac,
-                bytes second_mac):
+def memory_pair(uint32_t capacity, uint64_t size, uint32_t mtu, bint underlay, bint segments,
+                bytes first_mac, bytes second_mac):
     """Two queues, joined: what one sends, the other receives."""
     cdef device *ends[2]
     cdef memory_config config
@@ -22,7 +23,8 @@ def memory_pair(uint32_t capacity, uint64_t size, uint32_t mtu, bint underlay, b
         raise ValueError("a MAC address has 6 bytes")
     macs[0], macs[1] = first_mac, second_mac
     memset(&config, 0, sizeof(config))
-    config.capacity, config.size, config.mtu, config.underlay = capacity, size, mtu, underlay
+    config.capacity, config.size, config.mtu = capacity, size, mtu
+    config.underlay, config.segments = underlay, segments
     memcpy(config.mac[0], macs[0], 6)
     memcpy(config.mac[1], macs[1], 6)
     if memory_open(ends, &config) != 0:
