@@ -13,7 +13,7 @@ from typing import Any
 
 import overlay
 
-from . import capture, peer, question, traffic
+from . import capture, fdb, peer, question, traffic
 from .measure import Contender, interleave, pinned
 from .row import Row
 
@@ -26,6 +26,7 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "segments": lambda _: question.stt_segments(),
     "pcap": lambda given: capture.pcap_to_pcap(given.pcap_mb),
     "threads": lambda _: question.threads(),
+    "macs": lambda _: fdb.mac_table(),
     "peers": lambda _: against_peers(),
 }
 

@@ -2,10 +2,10 @@
  *
  * Lives here: what is not done for every frame.
  *
- * An entry is in one of two buckets; a new one takes the first with room, and
- * when there is none, one of those in the way goes to its other bucket.  It is
- * in both while it moves, and the move is counted before the old place is free:
- * who missed it while the count stayed the same did not miss it for that.
+ * An entry is in one of two buckets; a new one takes its home slot in the first,
+ * else the first bucket with room, and when there is none, one of those in the way goes to its
+ * other bucket.  It is in both while it moves, and the move is counted before the old place is
+ * free: who missed it while the count stayed the same did not miss it for that.
  */
 #include "fdb.h"
 
@@ -135,22 +135,33 @@ void fdb_stats(const struct fdb *f, struct fdb_stats *stats)
 
 /* ---- find ------------------------------------------------------------------------- */
 
-static struct fdb_entry *seek_both(const struct fdb *f, uint64_t key, uint64_t hash,
-                                   uint64_t *value)
+/* The entry of this key in the bucket and its value, or NULL. */
+static struct fdb_entry *seek_bucket(struct fdb_bucket *b, uint64_t key, uint64_t *value)
 {
-    struct fdb_entry *e = fdb_seek(fdb_first(f, hash), key, value);
-    return e ? e : fdb_seek(fdb_second(f, hash), key, value);
+    unsigned hits = 0;
+    for (unsigned i = 0; i < FDB_WAYS; i++)
+        hits |= (unsigned)(__atomic_load_n(&b->entries[i].key, __ATOMIC_ACQUIRE) == key) << i;
+    struct fdb_entry *e = &b->entries[hits ? __builtin_ctz(hits) : 0];
+    return hits && fdb_is(e, key, value) ? e : NULL;
+}
+
+static struct fdb_entry *seek(const struct fdb *f, uint64_t key, uint64_t hash, uint64_t *value)
+{
+    uint64_t moves;
+    struct fdb_entry *e;
+    do {
+        moves = __atomic_load_n(&f->stats.displaced, __ATOMIC_ACQUIRE);
+        if ((e = seek_bucket(fdb_first(f, hash), key, value)) ||
+            (e = seek_bucket(fdb_second(f, hash), key, value)))
+            return e;
+    } while (unlikely(__atomic_load_n(&f->stats.displaced, __ATOMIC_ACQUIRE) != moves));
+    return NULL;
 }
 
 uint64_t fdb_find_again(const struct fdb *f, uint64_t key, uint64_t hash)
 {
-    uint64_t value, moves;
-    do {
-        moves = __atomic_load_n(&f->stats.displaced, __ATOMIC_ACQUIRE);
-        if (seek_both(f, key, hash, &value))
-            return value;
-    } while (unlikely(__atomic_load_n(&f->stats.displaced, __ATOMIC_ACQUIRE) != moves));
-    return 0;
+    uint64_t value;
+    return seek(f, key, hash, &value) ? value : 0;
 }
 
 /* ---- enter, under the lock --------------------------------------------------------- */
@@ -208,7 +219,9 @@ static enum fdb_result enter(struct fdb *f, uint64_t key, uint64_t hash, uint64_
 {
     struct fdb_bucket *first = fdb_first(f, hash), *second = fdb_second(f, hash);
     struct fdb_network *n = network_of(f, key);
-    struct fdb_entry *e = free_slot(first);
+    struct fdb_entry *e = fdb_home(f, hash);
+    if (peek(e->key))
+        e = free_slot(first);
     if (!e)
         e = free_slot(second);
     if (!e && f->sweeps)
@@ -260,7 +273,7 @@ static enum fdb_result learn_locked(struct fdb *f, uint64_t key, uint64_t hash, 
                                     uint32_t now, uint32_t *previous)
 {
     uint64_t value;
-    struct fdb_entry *e = seek_both(f, key, hash, &value);
+    struct fdb_entry *e = seek(f, key, hash, &value);
     if (!e) {
         enum fdb_result result =
             is_full(f, key, true) ? FDB_FULL : enter(f, key, hash, value_of(dest, 0, now));
@@ -282,11 +295,14 @@ static enum fdb_result learn_locked(struct fdb *f, uint64_t key, uint64_t hash, 
 enum fdb_result fdb_learn_slow(struct fdb *f, uint64_t key, uint64_t hash, uint32_t dest,
                                uint32_t now, uint32_t *previous)
 {
-    uint64_t value = fdb_find_again(f, key, hash);
+    uint64_t value;
+    struct fdb_entry *e = seek(f, key, hash, &value);
     enum fdb_result result = FDB_FULL;
-    if (value && (result = verdict(f, value, dest, previous)) != FDB_MOVED)
+    if (e && (result = verdict(f, value, dest, previous)) == FDB_KNOWN)
+        fdb_refresh(e, value, now);
+    if (e && result != FDB_MOVED)
         return result;
-    if (value || !is_full(f, key, true)) {
+    if (e || !is_full(f, key, true)) {
         if (!lock_soon(f))
             return FDB_BUSY;
         result = learn_locked(f, key, hash, dest, now, previous);
@@ -300,7 +316,7 @@ enum fdb_result fdb_learn_slow(struct fdb *f, uint64_t key, uint64_t hash, uint3
 static enum fdb_result set_locked(struct fdb *f, uint64_t key, uint64_t hash, uint64_t wanted)
 {
     uint64_t value;
-    struct fdb_entry *e = seek_both(f, key, hash, &value);
+    struct fdb_entry *e = seek(f, key, hash, &value);
     if (!e)
         return is_full(f, key, false) ? FDB_FULL : enter(f, key, hash, wanted);
     while (!__atomic_compare_exchange_n(&e->value, &value, wanted | (value & FDB_TURN), false,
@@ -341,7 +357,7 @@ uint64_t fdb_remove(struct fdb *f, uint64_t key)
 {
     uint64_t value = 0, hash = fdb_hash(f, key);
     lock(f);
-    struct fdb_entry *e = seek_both(f, key, hash, &value);
+    struct fdb_entry *e = seek(f, key, hash, &value);
     if (e) {
         value = empty(e, value);
         discount(f, key, value);
@@ -458,7 +474,7 @@ uint64_t fdb_list(struct fdb *f, int64_t network, uint64_t *keys, uint64_t *valu
     for (uint64_t i = 0; i < f->bucket_count * FDB_WAYS; i++) {
         struct fdb_bucket *b = f->buckets + i / FDB_WAYS;
         uint64_t key = __atomic_load_n(&b->entries[i % FDB_WAYS].key, __ATOMIC_ACQUIRE), value;
-        if (!key || !(fdb_seek(b, key, &value)) || !matches(f, &w, key, value))
+        if (!key || !fdb_is(&b->entries[i % FDB_WAYS], key, &value) || !matches(f, &w, key, value))
             continue;
         if (found < room) {
             keys[found] = key;

@@ -186,31 +186,37 @@ always_inline void fdb_prefetch(const struct fdb *f, uint64_t hash)
     __builtin_prefetch(fdb_second(f, hash));
 }
 
-/* The entry of this key in the bucket and its value, or NULL.  A slot that was
- * given to another key meanwhile has another turn. */
-always_inline struct fdb_entry *fdb_seek(struct fdb_bucket *b, uint64_t key, uint64_t *value)
+/* Where an entry is put when nothing is there yet. */
+always_inline struct fdb_entry *fdb_home(const struct fdb *f, uint64_t hash)
 {
-    unsigned hits = 0;
-    for (unsigned i = 0; i < FDB_WAYS; i++)
-        hits |= (unsigned)(__atomic_load_n(&b->entries[i].key, __ATOMIC_ACQUIRE) == key) << i;
-    if (!hits)
-        return NULL;
-    struct fdb_entry *e = &b->entries[__builtin_ctz(hits)];
+    return &fdb_first(f, hash)->entries[hash % FDB_WAYS];
+}
+
+/* Whether this is the entry of the key, and its value.  A slot that was given to
+ * another key meanwhile has another turn. */
+always_inline bool fdb_is(const struct fdb_entry *e, uint64_t key, uint64_t *value)
+{
     uint64_t before = __atomic_load_n(&e->value, __ATOMIC_ACQUIRE);
-    uint64_t again = __atomic_load_n(&e->key, __ATOMIC_ACQUIRE);
+    uint64_t found = __atomic_load_n(&e->key, __ATOMIC_ACQUIRE);
     *value = __atomic_load_n(&e->value, __ATOMIC_ACQUIRE);
-    bool same = again == key && !((before ^ *value) & (FDB_TURN | FDB_VALID));
-    return likely(same && *value & FDB_VALID) ? e : NULL;
+    return found == key && before & FDB_VALID && !((before ^ *value) & (FDB_TURN | FDB_VALID));
 }
 
 /* The value, or 0. */
 always_inline uint64_t fdb_find(const struct fdb *f, uint64_t key, uint64_t hash)
 {
     uint64_t value;
-    if (likely(fdb_seek(fdb_first(f, hash), key, &value) != NULL) ||
-        fdb_seek(fdb_second(f, hash), key, &value) != NULL)
+    if (likely(fdb_is(fdb_home(f, hash), key, &value)))
         return value;
     return fdb_find_again(f, key, hash);
+}
+
+/* Note that the entry was heard now; another worker may have done so. */
+always_inline void fdb_refresh(struct fdb_entry *e, uint64_t value, uint32_t now)
+{
+    if (unlikely(fdb_stamp(value) != now))
+        __atomic_compare_exchange_n(&e->value, &value, (uint64_t)now << 32 | (value & 0xFFFFFFFF),
+                                    false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 /* A frame with this source came from dest.  *previous is written for FDB_MOVED,
@@ -219,14 +225,10 @@ always_inline enum fdb_result fdb_learn(struct fdb *f, uint64_t key, uint64_t ha
                                         uint32_t now, uint32_t *previous)
 {
     uint64_t value;
-    struct fdb_entry *e = fdb_seek(fdb_first(f, hash), key, &value);
-    if (unlikely(e == NULL))
-        e = fdb_seek(fdb_second(f, hash), key, &value);
-    if (unlikely(e == NULL || fdb_dest(value) != dest))
+    struct fdb_entry *e = fdb_home(f, hash);
+    if (unlikely(!fdb_is(e, key, &value) || fdb_dest(value) != dest))
         return fdb_learn_slow(f, key, hash, dest, now, previous);
-    if (unlikely(fdb_stamp(value) != now))
-        __atomic_compare_exchange_n(&e->value, &value, (uint64_t)now << 32 | (value & 0xFFFFFFFF),
-                                    false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    fdb_refresh(e, value, now);
     return FDB_KNOWN;
 }
 

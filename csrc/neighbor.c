@@ -472,7 +472,7 @@ size_t neighbor_answer(struct neighbors *t, uint32_t network, const uint8_t *fra
                        uint32_t now, uint8_t *out)
 {
     struct message m;
-    if (!parse(frame, length, &m) || !m.asks || !(frame[0] & 1))
+    if (!parse(frame, length, &m) || !m.asks || !(frame[0] & 1) || frame[6] & 1)
         return 0;
     struct neighbor known = {.network = network, .tag = m.tag, .family = m.family};
     memcpy(known.ip, m.target, 16);

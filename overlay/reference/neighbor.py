@@ -68,7 +68,7 @@ def request(frame: bytes) -> Request | None:
     Gratuitous ARP, ARP probes (RFC 5227) and duplicate address detection ask who *else* has an
     address: they are None here, as are questions to one host.
     """
-    if len(frame) < ETHERNET or not frame[0] & 1:
+    if len(frame) < ETHERNET or not frame[0] & 1 or frame[6] & 1:
         return None
     source = frame[6:12]
     arp = _arp(frame)
