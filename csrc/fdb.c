@@ -3,9 +3,10 @@
  * Lives here: what is not done for every frame.
  *
  * An entry is in one of two buckets; a new one takes its home slot in the first,
- * else the first bucket with room, and when there is none, one of those in the way goes to its
- * other bucket.  It is in both while it moves, and the move is counted before the old place is
- * free: who missed it while the count stayed the same did not miss it for that.
+ * else whichever has room, and when none has, one of those in the way goes to its
+ * other bucket.  It is in both while it moves, and the move is counted before the
+ * old place is free: who missed it while the count stayed the same did not miss
+ * it for that.
  */
 #include "fdb.h"
 
