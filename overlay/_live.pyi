@@ -135,7 +135,6 @@ class PacketQueue(Queue):
         group: int = -1,
         promiscuous: bool = False,
         bypass: bool = False,
-        vouch: bool = False,
     ) -> None: ...
     @property
     def group(self) -> int: ...

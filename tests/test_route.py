@@ -143,6 +143,9 @@ def test_interfaces(hosts: Namespace) -> None:
     assert route.interface("v0") == route.interface(index("v0")) == expected
     assert route.interface_of("192.0.2.1") == route.interface_of("2001:db8::1") == expected
     assert route.interface_of("127.0.0.1").name == "lo"
+    assert route.address_of("v0") == "192.0.2.1"
+    run("ip addr del 192.0.2.1/24 dev v0")
+    assert route.address_of("v0") == "2001:db8::1"
     run("ip link set v0 down", "ip link set v0 mtu 1280", "ip tuntap add t0 mode tun")
     assert route.interface("v0") == Interface("v0", index("v0"), 1280, A, False)
     assert route.interface("t0").mac is None
@@ -156,6 +159,7 @@ def test_mistakes_are_named(hosts: Namespace) -> None:
         (lambda: route.interface("none0"), "interface"),
         (lambda: route.interface(9999), "interface"),
         (lambda: route.interface_of("192.0.2.2"), "local"),
+        (lambda: route.address_of("none0"), "interface"),
     ]:
         with pytest.raises(ConfigError) as error:
             call()
@@ -255,12 +259,18 @@ def test_a_router_says_too_big(kind: str, family: int) -> None:
             IcmpListener(local, protocols=[kind]) as listener,
             IcmpListener("192.0.2.77" if family == 4 else "2001:db8::77", protocols=[kind]) as deaf,
             IcmpListener(local, protocols=["stt" if kind == "nvgre" else "nvgre"]) as other,
-            Packet("v0", protocols=[kind]) as device,
+            Packet("v0", protocols=[kind], local=local) as device,
         ):
+            assert device.routed
+            assert device.errors() == []
             assert not put(device, [packet]).drops()
             assert select.select([listener.fileno()], [], [], 10.0)[0]
             assert too_big(listener) == [TooBig(remote, 1400, local)]
             assert deaf.recv() == other.recv() == []
+            assert device.errors() == [TooBig(remote, 1400, local)]
+            if kind == "stt":  # cut to fit from now on: nothing more is said
+                assert not put(device, [packet]).drops()
+                assert too_big(listener, 0) == []
 
 
 def icmp_4(mtu: int, quote: bytes, *, wrong: int = 0, code: int = 4) -> bytes:

@@ -113,7 +113,6 @@ struct device *packet_open(const struct packet_options *o)
     p->device.underlay = o->protocols != 0;
     p->interface = (int)if_nametoindex(o->interface);
     p->protocols = o->protocols;
-    p->vouch = o->vouch;
     p->path_least = UINT32_MAX;
     p->group = -1;
     p->socket =

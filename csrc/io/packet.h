@@ -24,7 +24,6 @@ struct packet_options {
     int group;  /* the queues that share; -1: a new group */
     bool promiscuous;
     bool bypass; /* no queueing discipline on the way out */
-    bool vouch;  /* leave outer TCP and UDP checksums partial, where the kernel vouches for them */
 };
 
 enum { PACKET_LOCALS_MAX = 8 };
@@ -66,7 +65,6 @@ struct packet {
     int interface;
     int group; /* of fanout, or -1 */
     uint32_t protocols;
-    bool vouch;
     struct packet_path paths[PACKET_PATHS];
     uint32_t path_count;
     uint32_t path_least; /* of the remotes that found no place */

@@ -161,17 +161,15 @@ static uint32_t carried(const uint8_t *packet, uint32_t length, uint32_t l4, uin
 
 /* A super-packet of the underlay.  STT's is one larger segment, TCP's checksum and
  * all; in VXLAN's and NVGRE's the frame carried is the super-frame. */
-static bool take_super(const struct packet *p, struct ov_batch *b, size_t i, const struct vnet *v)
+static bool take_super(struct ov_batch *b, size_t i, const struct vnet *v)
 {
     uint8_t *packet = b->data + b->offset[i];
     uint32_t length = b->length[i];
     struct inner in = inner_inspect(packet, length, 0);
     if (in.l4 == 0)
         return false;
-    if (in.protocol == IP_TCP) {
-        b->checksum[i] = OV_CSUM_VERIFIED;
-        return p->vouch || offload_complete_any(packet, length);
-    }
+    if (in.protocol == IP_TCP)
+        return offload_complete_any(packet, length);
     uint32_t at = carried(packet, length, in.l4, in.protocol);
     if (at == 0 || !vnet_take(v, packet + at, length - at, &b->mss[i], &b->checksum[i]))
         return false;
@@ -189,11 +187,11 @@ static int take_offloads(const struct packet *p, struct ov_batch *b, size_t i, c
     if (length < b->wire[i])
         return super ? OV_FRAME_CUT : OV_OK;
     if (super && p->protocols != 0)
-        return take_super(p, b, i, v) ? OV_OK : OV_DEVICE_REFUSED;
+        return take_super(b, i, v) ? OV_OK : OV_DEVICE_REFUSED;
     if (!vnet_take(v, frame, length, &b->mss[i], &b->checksum[i]))
         return OV_DEVICE_REFUSED;
-    if (!super && (v->flags & (VNET_NEEDS_CSUM | VNET_DATA_VALID)) != 0)
-        b->checksum[i] = OV_CSUM_VERIFIED;
+    if (p->protocols == 0 && !super && (v->flags & VNET_DATA_VALID) != 0)
+        b->checksum[i] = OV_CSUM_VERIFIED; /* the frame's own; of an outer packet's no row tells */
     return OV_OK;
 }
 

@@ -15,6 +15,7 @@ from overlay.tunnel import boolean, integer
 
 from .device import QueueDevice, live
 from .firewall import PROTOCOLS, Guard
+from .icmp import IcmpListener, TooBig
 
 __all__ = ["FANOUT", "Packet"]
 
@@ -36,6 +37,8 @@ class Packet(QueueDevice):
     Frames larger than the MTU come as super-frames where the sender's or the
     receiver's segmentation offload made them so, and leave as such: the kernel or the
     NIC cuts them.  STT packets of any length leave in segments of the path's MTU.
+
+    ``routed`` is True for an underlay: its packets need the next hop's MAC address.
 
     :param interface: its name.
     :param protocols: of ``"nvgre"``, ``"stt"`` and ``"vxlan"``: be the underlay of these.
@@ -81,7 +84,9 @@ class Packet(QueueDevice):
         locals_ = _locals(local)
         underlay = bool(names)
         self.interface = interface
+        self.routed = underlay
         self.guard: Guard | None = None
+        self._icmp: IcmpListener | None = None
         with ExitStack() as undo:
             opened = []
             group = -1
@@ -103,6 +108,9 @@ class Packet(QueueDevice):
             if underlay and guard:
                 self.guard = Guard(interface, names, port=port, local=locals_)
                 undo.callback(self.guard.close)
+            if underlay and locals_:
+                self._icmp = IcmpListener(map(str, locals_), protocols=names, port=port)
+                undo.callback(self._icmp.close)
             super().__init__(opened, underlay=underlay)
             undo.pop_all()
 
@@ -118,9 +126,22 @@ class Packet(QueueDevice):
         for queue in self._queues:
             queue.path_mtu(packed, mtu)  # type: ignore[attr-defined]
 
+    def errors(self) -> list[TooBig]:
+        """What routers said of packets that were too big, since the last call.
+
+        STT packets heed it from then on; for other tunnels it is the caller's to
+        send smaller ones.  Needs ``local`` to have been given.
+        """
+        heard = [] if self._icmp is None or self.closed else self._icmp.recv()
+        for said in heard:
+            self.path_mtu(said.remote, said.mtu)
+        return heard
+
     def close(self) -> None:
         """As :meth:`Device.close`; the guard goes too."""
         super().close()
+        if self._icmp is not None:
+            self._icmp.close()
         if self.guard is not None:
             self.guard.close()
 

@@ -28,6 +28,7 @@ __all__ = [
     "Interface",
     "NextHop",
     "Watch",
+    "address_of",
     "interface",
     "interface_of",
     "resolve",
@@ -170,6 +171,26 @@ def interface_of(local: str) -> Interface:
                 if link is not None:
                     return link[0]
     raise ConfigError("local", local, "an address of this host")
+
+
+def address_of(name: str) -> str:
+    """An address of the interface of this name: IPv4 before IPv6, not of its link alone.
+
+    Raises :class:`ConfigError` where it has none.
+    """
+    index = interface(name).index
+    found: list[_Address] = []
+    with Netlink() as kernel:
+        for message in kernel.ask(_GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0), DUMP):
+            *_, at = _ADDRESS.unpack_from(message.body)
+            values = attributes(message.body[_ADDRESS.size :])
+            packed = values.get(2, values.get(1, b""))
+            if message.type == _NEW_ADDRESS and at == index and len(packed) in (4, 16):
+                found.append(ipaddress.ip_address(packed))
+    for address in sorted(found, key=lambda a: a.version):  # else in the kernel's order
+        if not address.is_link_local:
+            return str(address)
+    raise ConfigError("interface", name, "an interface that has an IP address")
 
 
 # ---- questions ---------------------------------------------------------------------

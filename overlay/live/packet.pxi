@@ -19,7 +19,6 @@ cdef extern from "io/packet.h" nogil:
         int group
         bint promiscuous
         bint bypass
-        bint vouch
 
     device *packet_open(const packet_options *options)
     int packet_group(const device *d)
@@ -43,7 +42,7 @@ cdef class PacketQueue(Queue):
 
     def __init__(self, str interface, *, uint32_t protocols=0, uint16_t port=0, addresses=(),
                  size_t ring=0, int fanout=-1, int group=-1, bint promiscuous=False,
-                 bint bypass=False, bint vouch=False):
+                 bint bypass=False):
         cdef packet_address list_of[PACKET_LOCALS_MAX]
         cdef packet_options options
         cdef bytes name = os.fsencode(interface)
@@ -56,7 +55,7 @@ cdef class PacketQueue(Queue):
         options.protocols, options.port = protocols, port
         options.locals, options.local_count = list_of, len(addresses)
         options.ring, options.fanout, options.group = ring, fanout, group
-        options.promiscuous, options.bypass, options.vouch = promiscuous, bypass, vouch
+        options.promiscuous, options.bypass = promiscuous, bypass
         with nogil:
             d = packet_open(&options)
         if d == NULL:

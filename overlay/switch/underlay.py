@@ -113,7 +113,7 @@ class Underlay:
         from overlay.io.route import interface_of
 
         interface = interface_of(self.local).name
-        return Packet(interface, protocols=(protocol,), queues=self._workers)
+        return Packet(interface, protocols=(protocol,), local=self.local, queues=self._workers)
 
     def mtu(self, protocol: str) -> int:
         """Bytes of IP that the link carries."""
@@ -139,8 +139,12 @@ class Underlay:
         from overlay.io.route import resolve
 
         hop = resolve(remote, self.local)
-        if hop.mtu:
-            mtu = min(mtu, hop.mtu)
+        if hop is None:
+            return Path(mtu=mtu, resolved=False)
+        mtu = min(mtu, hop.mtu)
+        device = _innermost(self.device(protocol)[0])
+        if mtu < device.mtu and hasattr(device, "path_mtu"):
+            device.path_mtu(remote, mtu)  # STT's packets are cut by the device
         if group:
             return Path(mac_address("mac", hop.local_mac), None, mtu)
         if hop.mac is None:
