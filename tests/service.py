@@ -113,7 +113,7 @@ class Service:
     def ctl(self, *words: object, status: int = 0) -> Any:
         """What ``overlay ctl --json`` answers, or what it says when it fails."""
         result = run("ctl", "--socket", self.socket, "--json", *words)
-        assert result.exit_code == status, result.output
+        assert result.exit_code == status, (result.output, result.exception)
         return json.loads(result.stdout) if status == 0 else result.stderr
 
     def client(self) -> Client:

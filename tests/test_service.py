@@ -30,7 +30,8 @@ NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 
 BLUE = """\
 [vtep]
-local = "u0"
+local = "192.0.2.1"
+
 control = "SOCKET"
 metrics = "127.0.0.1:9472"
 
@@ -134,7 +135,7 @@ def test_life(service: Service, host: Host, number: int) -> None:
     service.notice("STOPPING=1")
     assert not service.socket.exists()
     assert not {"tap0", "tap1", "tap2"} & set(numbers(host))
-    words = re.findall(r"level=(\w+) message=(\S+|\"[^\"]*\")", service.log)
+    words = re.findall(r'level=(\w+) message=("[^"]*"|\S+)', service.log)
     assert words == [
         ("info", "running"),
         ("info", '"asked to stop"'),
@@ -426,7 +427,7 @@ def answers(service: Service, sent: bytes, count: int) -> list[dict[str, Any]]:
         (b"[" * 60_000 + b"\n", "request", "expected"),
         (b"{}\n", "command", "expected one of list, stats"),
         (b'{"command": []}\n', "command", "expected one of"),
-        (b'{"command": "list", "id": {}}\n', "id", "expected a number or a string"),
+        (b'{"command": "list", "request": {}}\n', "request", "expected a number or a string"),
         (b'{"command": "list", "netwrk": 1}\n', "netwrk", "no such field; list has network"),
         (b'{"command": "fdb.list"}\n', "network", "it is missing"),
         (b'{"command": "fdb.list", "network": []}\n', "network", "the id or the name"),
@@ -440,11 +441,11 @@ def answers(service: Service, sent: bytes, count: int) -> list[dict[str, Any]]:
 )  # fmt: skip
 def test_bad_requests(running: Service, sent: bytes, field: str, said: str) -> None:
     """An answer that says why; the connection goes on."""
-    wrong, right = answers(running, sent + b'{"id": "x", "command": "version"}\n', 2)
+    wrong, right = answers(running, sent + b'{"request": "x", "command": "version"}\n', 2)
     assert wrong["ok"] is False
     assert wrong["error"]["field"] == field
     assert said in wrong["error"]["message"]
-    assert right["id"] == "x"
+    assert right["request"] == "x"
     assert right["result"]["backend"] == "native"
 
 
@@ -455,8 +456,8 @@ def test_a_request_without_an_end(running: Service) -> None:
 
 
 def test_requests_at_once_are_answered_in_order(running: Service) -> None:
-    sent = b"".join(b'{"id": %d, "command": "version"}\n' % number for number in range(3000))
-    assert [answer["id"] for answer in answers(running, sent, 3000)] == list(range(3000))
+    sent = b"".join(b'{"request": %d, "command": "version"}\n' % number for number in range(3000))
+    assert [answer["request"] for answer in answers(running, sent, 3000)] == list(range(3000))
 
 
 def test_too_many_clients(running: Service) -> None:
@@ -484,7 +485,7 @@ def test_a_client_that_does_not_read_holds_nobody(running: Service) -> None:
             )  # fmt: skip
             client._read()
         with running.client() as slow:
-            slow._socket.sendall(b'{"id": 1, "command": "fdb.list", "network": 5002}\n' * 5)
+            slow._socket.sendall(b'{"request": 1, "command": "fdb.list", "network": 5002}\n' * 5)
             assert client.ask("version")
             assert len(client.ask("list")) == 2
             for _ in range(5):

@@ -71,7 +71,7 @@ def _print(columns: str, rows: Iterable[Iterable[object]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in columns.split(", "):
-        table.add_column(name.lstrip(">"), justify="right" if name[0] == ">" else "left")
+        table.add_column(name.lstrip(">"), justify="right" if name[:1] == ">" else "left")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     print_table(table)

@@ -69,7 +69,7 @@ class Client:
     def _ask(self, command: str, fields: dict[str, Any]) -> Iterator[Any]:
         self._number += 1
         given = {name: value for name, value in fields.items() if value is not None}
-        request = {"id": self._number, "command": command, **given}
+        request = {"request": self._number, "command": command, **given}
         self._socket.sendall(json.dumps(request).encode() + b"\n")
         while True:
             answer = self._read()

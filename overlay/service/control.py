@@ -106,7 +106,7 @@ class Client:
                 break
         if len(self._in) > REQUEST and b"\n" not in self._in:
             said = {"field": None, "message": f"a request has at most {REQUEST} bytes"}
-            self._out += _line({"id": None, "ok": False, "error": said})
+            self._out += _line({"request": None, "ok": False, "error": said})
             self._in.clear()
             self._ended = True
             self._write()
@@ -130,9 +130,9 @@ class Client:
             request = json.loads(line)
             if not isinstance(request, dict):
                 raise ConfigError("request", request, "a JSON object")
-            number = request.pop("id", None)
+            number = request.pop("request", None)
             if not isinstance(number, (int, str, type(None))):
-                raise ConfigError("id", number, "a number or a string")
+                raise ConfigError("request", number, "a number or a string")
             self._answer = number, self._control.execute(request, self)
         except RecursionError:
             self._refuse(number, ConfigError("request", "[[[...", "less depth"))
@@ -154,12 +154,12 @@ class Client:
             self._refuse(number, error)
         else:
             more = isinstance(piece, More)
-            said = {"id": number, "ok": True, "result": piece.rows if more else piece}
+            said = {"request": number, "ok": True, "result": piece.rows if more else piece}
             self._out += _line({**said, "more": True} if more else said)
 
     def _refuse(self, number: Any, error: Exception) -> None:
         self._answer = None
-        self._out += _line({"id": number, "ok": False, "error": refusal(error)})
+        self._out += _line({"request": number, "ok": False, "error": refusal(error)})
 
     def tell(self, line: bytes) -> None:
         """An event."""

@@ -73,6 +73,8 @@ def _families(stats: dict[str, Any]) -> Iterator[Metric]:
 
     for group in ("fdb", "neighbors", "reassembly", "fragments"):
         for name, value in stats[group].items():
+            if (group, name) == ("fdb", "entries"):
+                continue  # by network above
             yield _counter(f"overlay_{group}", name, value)
     packets = Counts("overlay_device_packets", "Packets of the underlay's devices.",
                       labels=["device", "direction"])  # fmt: skip

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import overlay
 from overlay import ConfigError, OverlayError
+from overlay.switch import Port as LivePort
+from overlay.switch import Vtep
 
 from .config import Neighbor, Network, Port, Remote, Static, VtepOptions
 from .log import log
@@ -22,9 +23,8 @@ from .plan import Key, Step, describe
 
 if TYPE_CHECKING:
     from overlay.io.device import Device
-    from overlay.switch import Event, Vtep
+    from overlay.switch import Event
     from overlay.switch import Network as LiveNetwork
-    from overlay.switch import Port as LivePort
     from overlay.switch import Remote as LiveRemote
 
 __all__ = ["Member", "Plant", "place_of"]
@@ -35,8 +35,6 @@ CHANGEABLE = ("mtu", "learn", "ageing", "suppress_arp", "limit", "accept", "mss_
 
 def place_of(where: LivePort | LiveRemote) -> dict[str, str]:
     """A port or a remote, as configurations and requests name it."""
-    from overlay.switch import Port as LivePort
-
     return {"port": where.name} if isinstance(where, LivePort) else {"remote": where.address}
 
 
@@ -49,13 +47,13 @@ class Member:
         self.ports: dict[str, tuple[Port, LivePort]] = {}
         self.remotes: dict[tuple[str, str], tuple[Remote, LiveRemote]] = {}
 
-    def port(self, name: str) -> LivePort:
+    def port(self, name: object) -> LivePort:
         """The port of this name, or :class:`~overlay.errors.ConfigError`."""
-        if name not in self.ports:
+        if not isinstance(name, str) or name not in self.ports:
             raise ConfigError("port", name, "the name of a port of this network")
         return self.ports[name][1]
 
-    def remote(self, address: str) -> LiveRemote:
+    def remote(self, address: object) -> LiveRemote:
         """The remote of this address, by whatever tunnel, or ConfigError."""
         for (at, _), (_, live) in self.remotes.items():
             if at == address:
@@ -117,7 +115,7 @@ class Plant:
         self.options = options
         underlay = self._open_underlay(tunnels)
         try:
-            self.vtep: Vtep = overlay.Vtep(
+            self.vtep = Vtep(
                 options.local, tunnel=options.tunnel, underlay=underlay,
                 workers=options.workers, mtu=options.mtu, port=options.port,
                 checksum=options.checksum, networks=options.networks, macs=options.macs,
