@@ -31,7 +31,6 @@ NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 BLUE = """\
 [vtep]
 local = "192.0.2.1"
-
 control = "SOCKET"
 metrics = "127.0.0.1:9472"
 
@@ -162,7 +161,7 @@ def test_killed_and_started_again(service: Service, host: Host) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('local = "u0"', 'local = "u7"', "u7"),
+        ('local = "192.0.2.1"', 'local = "192.0.2.9"', "192.0.2.9"),
         ('tap = "tap1"', 'interface = "u7"', "u7"),
         ("127.0.0.1:9472", "198.51.100.1:9472", "metrics 198.51.100.1:9472: "),
         ('metrics = "127.0.0.1:9472"', 'user = "no-such-user"', "user='no-such-user'"),
@@ -477,7 +476,7 @@ def test_too_many_clients(running: Service) -> None:
 def test_a_client_that_does_not_read_holds_nobody(running: Service) -> None:
     """A long answer waits for its reader, while others are served; then it comes whole."""
     with running.client() as client:
-        for number in range(20_000):
+        for number in range(4_000):
             mac = (0x02_00_01_00_00_00 + number).to_bytes(6, "big").hex(":")
             client._socket.sendall(
                 json.dumps({"command": "fdb.add", "network": 5002, "mac": mac, "port": "tap2"})
@@ -494,8 +493,8 @@ def test_a_client_that_does_not_read_holds_nobody(running: Service) -> None:
                     answer = slow._read()
                     count += len(answer["result"])
                     more = answer.get("more", False)
-                assert count >= 20_000
-        assert client.ask("fdb.flush", network=5002, static=True)["removed"] >= 20_000
+                assert count >= 4_000
+        assert client.ask("fdb.flush", network=5002, static=True)["removed"] >= 4_000
 
 
 # -- reload -------------------------------------------------------------------------------------
@@ -538,7 +537,7 @@ def test_reload_touches_only_what_changed(service: Service, host: Host) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("relay = true", "relay = 3", "overlay.toml:8: network[0].remotes[1].relay: got 3"),
+        ("relay = true", "relay = 3", "overlay.toml:9: network[0].remotes[1].relay: got 3"),
         ('tap = "tap1"', 'interface = "u7"', "u7"),
         ("127.0.0.1:9472", "198.51.100.1:9472", "metrics 198.51.100.1:9472"),
     ],
@@ -610,7 +609,7 @@ def test_a_reload_in_mid_traffic_loses_nothing(service: Service, host: Host) -> 
 def test_capabilities_are_given_up(service: Service, options: str, ports: str, kept: int) -> None:
     if os.getuid() != 0 or "nobody" not in Path("/etc/passwd").read_text():
         missing("root")
-    service.folder.chmod(0o755)
+    service.listen(f"@overlay-test-{os.getpid()}")  # one that every user may write to
     service.configure(
         f"[vtep]\nlocal = '192.0.2.1'\ncontrol = 'SOCKET'\nworkers = 2\n{options}\n"
         f"[[network]]\nid = 5001\nremotes = ['192.0.2.2']\nport = {ports}\n"

@@ -29,14 +29,14 @@ class _Session:
         self._socket = socket
         self.as_json = as_json
 
-    def ask(self, name: str, **fields: Any) -> Any:
+    def ask(self, name: str, /, **fields: Any) -> Any:
         try:
             with Client(self._socket) as client:
                 return client.ask(name, **fields)
         except RefusedError as error:
             raise click.ClickException(str(error)) from None
 
-    def change(self, name: str, **fields: Any) -> None:
+    def change(self, name: str, /, **fields: Any) -> None:
         """Ask for a change; silent where it was made, as tools are, but for --json."""
         answer = self.ask(name, **fields)
         if self.as_json:

@@ -81,7 +81,7 @@ class Client:
             if not answer.get("more"):
                 return
 
-    def ask(self, command: str, **fields: Any) -> Any:
+    def ask(self, command: str, /, **fields: Any) -> Any:
         """The whole answer; fields that are None are not sent.
 
         Raises :class:`RefusedError`, and OSError when the VTEP goes away.
