@@ -4,7 +4,12 @@
 #include "inner.h"
 #include "tunnel.h"
 
-enum { UNKNOWN = 0xFFFFFFFF, VXLAN_BYTES = 8, GBP_DONT_LEARN = 0x8040 };
+enum {
+    UNKNOWN = 0xFFFFFFFF,
+    VXLAN_BYTES = 8,
+    GBP_DONT_LEARN = 0x8040,
+    CHUNK = 64, /* rows between two stages: what one asks for, the next finds near */
+};
 
 /* ---- counting ------------------------------------------------------------------- */
 
@@ -346,25 +351,35 @@ static bool suppressed(struct lane *lane, struct burst *burst, size_t i)
     return true;
 }
 
-static void forward_row(struct lane *lane, struct burst *burst, size_t i)
+/* Where the FDB says that a frame goes: a place, or BRIDGE_NOWHERE for everywhere.
+ * What encap will read of a remote is asked for. */
+always_inline uint32_t choose(const struct lane *lane, const struct burst *burst, size_t i)
 {
     const struct bridge *bridge = lane->bridge;
-    const struct network *network = &bridge->networks[burst->network[i]];
-    uint8_t *frame = burst->b.data + burst->b.offset[i];
-    uint32_t from = burst->from[i];
-    if (unlikely(network->suppress) && suppressed(lane, burst, i))
-        return;
-    uint64_t value = unlikely(is_group(frame))
-                         ? 0
-                         : fdb_find(bridge->fdb, lane->target[i], lane->target_hash[i]);
-    if (unlikely(value == 0)) {
-        flood(lane, burst, i);
-        return;
-    }
+    if (unlikely(is_group(burst->b.data + burst->b.offset[i])))
+        return BRIDGE_NOWHERE;
+    uint64_t value = fdb_find(bridge->fdb, lane->target[i], lane->target_hash[i]);
+    if (unlikely(value == 0))
+        return BRIDGE_NOWHERE;
     uint32_t dest = fdb_dest(value);
-    if (unlikely(dest == from))
+    if (dest & BRIDGE_REMOTE) {
+        const uint8_t *remote = (const uint8_t *)&bridge->remotes[dest & ~(uint32_t)BRIDGE_REMOTE];
+        for (size_t at = 0; at < sizeof(struct remote); at += 64)
+            __builtin_prefetch(remote + at);
+    }
+    return dest;
+}
+
+static void forward_row(struct lane *lane, struct burst *burst, size_t i)
+{
+    uint32_t from = burst->from[i], dest = burst->to[i];
+    if (unlikely(lane->bridge->networks[burst->network[i]].suppress) && suppressed(lane, burst, i))
+        return;
+    if (unlikely(dest == BRIDGE_NOWHERE))
+        flood(lane, burst, i);
+    else if (unlikely(dest == from))
         drop(lane, burst, i, OV_SAME_PORT);
-    else if (unlikely(!may_go(bridge, from, dest)))
+    else if (unlikely(!may_go(lane->bridge, from, dest)))
         drop(lane, burst, i, OV_NO_DESTINATION);
     else
         deliver(lane, burst, i, dest);
@@ -410,21 +425,28 @@ always_inline uint8_t learn_row(struct lane *lane, const struct burst *burst, si
     return OV_OK;
 }
 
-/* Learn from every admitted row, then forward them. */
-static void learn_and_forward(struct lane *lane, struct burst *burst)
+/* Learn from the admitted rows from begin to end, then forward them. */
+static void learn_and_forward(struct lane *lane, struct burst *burst, size_t begin, size_t end)
 {
     const uint32_t now = (uint32_t)(lane->now / 1000000000);
-    size_t count = burst->b.count;
-    for (size_t i = 0; i < count; i++) {
-        if (burst->b.status[i] != OV_OK)
+    for (size_t i = begin; i < end; i++) {
+        if (unlikely(burst->b.status[i] != OV_OK))
             continue;
         uint8_t status = learn_row(lane, burst, i, now);
         if (unlikely(status != OV_OK))
             drop(lane, burst, i, status);
     }
-    for (size_t i = 0; i < count; i++)
-        if (burst->b.status[i] == OV_OK)
+    for (size_t i = begin; i < end; i++)
+        if (likely(burst->b.status[i] == OV_OK))
+            burst->to[i] = choose(lane, burst, i);
+    for (size_t i = begin; i < end; i++)
+        if (likely(burst->b.status[i] == OV_OK))
             forward_row(lane, burst, i);
+}
+
+/* Send what a burst has become. */
+static void send_all(struct lane *lane, struct burst *burst)
+{
     lane->send(lane, burst);
     if (lane->extra.b.count != 0)
         lane->send(lane, &lane->extra);
@@ -466,46 +488,62 @@ always_inline uint32_t port_of(const struct attachment *a, struct ov_batch *b, s
     return port;
 }
 
-void bridge_from_device(struct lane *lane, uint32_t device)
+/* Ask for the bytes of a row that comes soon. */
+always_inline void foresee(const struct ov_batch *b, size_t i)
+{
+    enum { AHEAD = 8 };
+    if (likely(i + AHEAD < b->count))
+        __builtin_prefetch(b->data + b->offset[i + AHEAD]);
+}
+
+/* A row that a device gave: OV_OK, or why it is dropped. */
+always_inline uint8_t take_frame(struct lane *lane, const struct attachment *attachment, size_t i)
 {
     const struct bridge *bridge = lane->bridge;
-    const struct attachment *attachment = &bridge->attachments[device];
     struct burst *burst = &lane->in;
     struct ov_batch *b = &burst->b;
-    for (size_t i = 0; i < b->count; i++) {
-        burst->network[i] = UNKNOWN;
-        uint32_t length = b->length[i];
-        if (unlikely(b->status[i] != OV_OK || length < ETHERNET_LENGTH || b->wire[i] != length ||
-                     length > BRIDGE_FRAME_MAX)) {
-            uint8_t status = b->status[i] != OV_OK        ? b->status[i]
-                             : length < ETHERNET_LENGTH   ? (uint8_t)OV_FRAME_TOO_SHORT
-                             : b->wire[i] != b->length[i] ? (uint8_t)OV_FRAME_CUT
-                                                          : (uint8_t)OV_FRAME_TOO_LONG;
-            struct traffic *none = &tally_of(lane, UNKNOWN)->ports;
-            add(&none->in_frames, 1);
-            add(&none->in_bytes, length);
-            drop(lane, burst, i, status);
-            continue;
-        }
-        uint32_t port = port_of(attachment, b, i);
-        bool known = port != BRIDGE_NOWHERE;
-        burst->from[i] = port;
-        burst->quiet[i] = 0;
-        burst->network[i] = known ? bridge->ports[port].network : UNKNOWN;
-        struct tally *tally = tally_of(lane, burst->network[i]);
-        add(&tally->ports.in_frames, 1);
-        add(&tally->ports.in_bytes, length);
-        if (unlikely(!known)) {
-            drop(lane, burst, i, OV_PORT_VLAN);
-            continue;
-        }
-        add(&lane->ports[port].in_frames, 1);
-        add(&lane->ports[port].in_bytes, length);
-        uint8_t status = admit(lane, burst, i);
-        if (unlikely(status != OV_OK))
-            drop(lane, burst, i, status);
+    const uint32_t length = b->length[i];
+    uint8_t status = b->status[i];
+    uint32_t port = BRIDGE_NOWHERE;
+    if (likely(status == OV_OK)) {
+        if (unlikely(length < ETHERNET_LENGTH))
+            status = OV_FRAME_TOO_SHORT;
+        else if (unlikely(b->wire[i] != length))
+            status = OV_FRAME_CUT;
+        else if (unlikely(length > BRIDGE_FRAME_MAX))
+            status = OV_FRAME_TOO_LONG;
+        else if ((port = port_of(attachment, b, i)) == BRIDGE_NOWHERE)
+            status = OV_PORT_VLAN;
     }
-    learn_and_forward(lane, burst);
+    burst->from[i] = port;
+    burst->quiet[i] = 0;
+    burst->network[i] = port == BRIDGE_NOWHERE ? UNKNOWN : bridge->ports[port].network;
+    struct tally *tally = tally_of(lane, burst->network[i]);
+    add(&tally->ports.in_frames, 1);
+    add(&tally->ports.in_bytes, length);
+    if (unlikely(status != OV_OK))
+        return status;
+    add(&lane->ports[port].in_frames, 1);
+    add(&lane->ports[port].in_bytes, length);
+    return admit(lane, burst, i);
+}
+
+void bridge_from_device(struct lane *lane, uint32_t device)
+{
+    const struct attachment *attachment = &lane->bridge->attachments[device];
+    struct burst *burst = &lane->in;
+    size_t count = burst->b.count;
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = count - begin > CHUNK ? begin + CHUNK : count;
+        for (size_t i = begin; i < end; i++) {
+            foresee(&burst->b, i);
+            uint8_t status = take_frame(lane, attachment, i);
+            if (unlikely(status != OV_OK))
+                drop(lane, burst, i, status);
+        }
+        learn_and_forward(lane, burst, begin, end);
+    }
+    send_all(lane, burst);
 }
 
 /* Whose a packet was: the network of the last one, and its remote. */
@@ -586,15 +624,21 @@ static void from_tunnels(struct lane *lane, struct burst *burst, const struct ov
 {
     struct ov_batch *b = &burst->b;
     struct memo memo = {.key.c = ~(uint64_t)0, .peer.c = ~(uint64_t)0};
-    for (size_t i = 0; i < b->count; i++) {
-        if (unlikely(b->status[i] != OV_OK))
-            continue;
-        const uint8_t *ip = origin == NULL ? b->data + b->outer[i] : outer_ip(origin, b->origin[i]);
-        uint8_t status = identify(lane, burst, i, ip, &memo);
-        if (unlikely(status != OV_OK))
-            drop(lane, burst, i, status);
+    size_t count = b->count;
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = count - begin > CHUNK ? begin + CHUNK : count;
+        for (size_t i = begin; i < end; i++) {
+            if (unlikely(b->status[i] != OV_OK))
+                continue;
+            const uint8_t *ip =
+                origin == NULL ? b->data + b->outer[i] : outer_ip(origin, b->origin[i]);
+            uint8_t status = identify(lane, burst, i, ip, &memo);
+            if (unlikely(status != OV_OK))
+                drop(lane, burst, i, status);
+        }
+        learn_and_forward(lane, burst, begin, end);
     }
-    learn_and_forward(lane, burst);
+    send_all(lane, burst);
 }
 
 /* A packet that is no frame's: it came in, and went nowhere. */

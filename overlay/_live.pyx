@@ -18,6 +18,7 @@ from .batch import Batch
 from .errors import ConfigError, Status
 
 include "live/queue.pxi"
+include "live/load.pxi"
 include "live/memory.pxi"
 include "live/python.pxi"
 include "live/tap.pxi"

@@ -54,7 +54,7 @@ C_FLOORS = [
     {"tunnel", "fdb", "neighbor", "fragment", "split", "icmp"},
     {"bridge", "superframe"},
     {"device", "vnet"},
-    {"tap", "udp", "packet", "xdp", "memory"},
+    {"tap", "udp", "packet", "xdp", "memory", "load"},
     {"udp_socket", "packet_filter", "packet_receive", "packet_send"},
     {"udp_receive", "udp_send"},
     {"loop"},
