@@ -137,10 +137,14 @@ class Network:
         self.neighbors = Neighbors(vtep._neighbors, number, vtep.clock)
 
     def _dest_of(self, where: Port | Remote) -> int:
-        if isinstance(where, Port) and where in self._ports:
-            return where.number
-        if isinstance(where, Remote) and where in self._remotes:
-            return where.number | self.vtep._live.REMOTE
+        if isinstance(where, Port) and self.vtep._ports.get(where.number) is where:
+            dest = where.number
+        elif isinstance(where, Remote) and self.vtep._remotes.get(where.number) is where:
+            dest = where.number | self.vtep._live.REMOTE
+        else:
+            dest = None
+        if dest is not None and where.network is self:
+            return dest
         raise ConfigError("where", where, "a port or a remote of this network")
 
     # -- what can be changed while it runs
