@@ -55,6 +55,9 @@ class Packet(QueueDevice):
     :raises ConfigError: no such interface, not Ethernet, or no right to.
     """
 
+    #: Packets need the MAC address of their next hop (:mod:`overlay.io.route`).
+    routed = True
+
     def __init__(
         self,
         interface: str,

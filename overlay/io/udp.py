@@ -83,6 +83,9 @@ class Udp(QueueDevice):
     Raises :class:`OSError`, which says what to do, where the kernel refuses.
     """
 
+    #: The kernel writes the outer headers: what packets say of their link does not matter.
+    bare = True
+
     def __init__(
         self,
         local: str | bytes | ipaddress.IPv4Address | ipaddress.IPv6Address,

@@ -128,8 +128,11 @@ class Underlay:
         """Whether the next hop's MAC address has to be found for the device."""
         return bool(getattr(_innermost(self.device(protocol)[0]), "routed", False))
 
-    def path(self, protocol: str, remote: str) -> Path:
-        """How packets to a remote leave; asks the kernel where that matters."""
+    def path(self, protocol: str, remote: str, wait: float = 0.0) -> Path:
+        """How packets to a remote leave; asks the kernel where that matters.
+
+        :param wait: seconds to wait for the next hop's answer.
+        """
         mtu = self.mtu(protocol)
         group = ipaddress.ip_address(remote).is_multicast
         if not self.routed(protocol):
@@ -138,18 +141,19 @@ class Underlay:
             return Path(mtu=mtu)
         from overlay.io.route import resolve
 
-        hop = resolve(remote, self.local)
+        hop = resolve(remote, self.local, wait=wait)
         if hop is None:
             return Path(mtu=mtu, resolved=False)
+        local_mac = _NOTHING if hop.local_mac is None else mac_address("mac", hop.local_mac)
         mtu = min(mtu, hop.mtu)
         device = _innermost(self.device(protocol)[0])
         if mtu < device.mtu and hasattr(device, "path_mtu"):
             device.path_mtu(remote, mtu)  # STT's packets are cut by the device
         if group:
-            return Path(mac_address("mac", hop.local_mac), None, mtu)
+            return Path(local_mac, None, mtu)
         if hop.mac is None:
-            return Path(mac_address("mac", hop.local_mac), None, mtu, resolved=False)
-        return Path(mac_address("mac", hop.local_mac), mac_address("mac", hop.mac), mtu)
+            return Path(local_mac, None, mtu, resolved=False)
+        return Path(local_mac, mac_address("mac", hop.mac), mtu)
 
     def build(self, protocol: str, key: int, remote: str, path: Path, **options: Any) -> Tunnel:
         """The tunnel to a remote."""

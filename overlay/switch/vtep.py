@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["Vtep"]
 
 _TICK = 0.1  # seconds between two looks at events, ageing and errors
-_RESOLVE = 2.0  # seconds between two looks at next hops
+_RESOLVE_WAIT = 0.2  # seconds that a new remote's next hop may take to answer
+_RESOLVE = 0.5  # seconds between two looks at next hops
 _SWEEP = 1.0  # seconds between two looks through the FDB for what is too old
 _REASSEMBLY = 30.0  # seconds that the parts of a frame or a packet may take to arrive
+_NEIGHBOR_AGE = 900  # seconds after which a learned IP address answers no more
 _FRAGMENTS = 4 << 20  # bytes for outer fragments, for each worker
 _SEGMENT_COUNTERS = (
     "segments frames duplicates overlaps refused timed_out evicted pending memory"
@@ -130,7 +132,7 @@ class Vtep:
         self.on_event = on_event
         self.clock = time.monotonic
         self._table = self._live.FdbTable(macs, most, self._seed)
-        self._neighbors = self._live.NeighborTable(neighbors)
+        self._neighbors = self._live.NeighborTable(neighbors, _NEIGHBOR_AGE, self._seed)
         self._chassis = self._live.Chassis(
             self._table, self._neighbors, most, self.workers, self._seed
         )
@@ -463,7 +465,7 @@ class Vtep:
                 raise ConfigError("remote", address, f"one that the network has not by {protocol}")
             used = network.key if key is None else key
             device, number = self._underlay.device(protocol)
-            path = self._underlay.path(protocol, address)
+            path = self._underlay.path(protocol, address, _RESOLVE_WAIT)
             merged = self._options(network, protocol) | options
             shape = self._underlay.build(protocol, used, address, path, **merged)
             self._use_key(protocol, used, network.number)
@@ -786,7 +788,7 @@ def _local_address(local: str) -> str:
             raise
     from overlay.io.route import address_of
 
-    return address_of(local)
+    return ip_address("local", address_of(local))
 
 
 def _check_key(tunnel: str, key: int, local: str) -> None:
