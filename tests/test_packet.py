@@ -368,9 +368,12 @@ def test_only_the_tunnels_packets_come(veth: None, kind: str, family: int) -> No
             assert take(other, len(wanted) + 1)[-len(wanted) :] == wanted
 
 
+@pytest.mark.parametrize("checksum", [True, False], ids=["complete", "partial"])
 @pytest.mark.parametrize("ring", [0, 1 << 22])
 @pytest.mark.parametrize("family", [4, 6])
-def test_an_stt_frame_of_64_kb_leaves_as_segments(veth: None, family: int, ring: int) -> None:
+def test_an_stt_frame_of_64_kb_leaves_as_segments(
+    veth: None, family: int, ring: int, checksum: bool
+) -> None:
     """The other end has no offloads: what comes are segments of the MTU, checksums complete."""
     run(f"ip link set v1 address {B.hex(':')}")
     run("ethtool -K v0 tso off gso off tx off", "ethtool -K v1 gro off")
@@ -381,7 +384,7 @@ def test_an_stt_frame_of_64_kb_leaves_as_segments(veth: None, family: int, ring:
         Packet("v1", protocols=["stt"], guard=False, ring=ring) as other,
     ):
         batch = Batch.from_frames([big, small], headroom=128)
-        overlay.encap_batch(batch, tunnel("stt", family))
+        overlay.encap_batch(batch, tunnel("stt", family, checksum=checksum))
         assert one.send(batch) == 2
         most = 1500 - (40 if family == 4 else 60)
         count = -(-(64000 + 18) // most) + 1
@@ -395,7 +398,7 @@ def test_an_stt_frame_of_64_kb_leaves_as_segments(veth: None, family: int, ring:
         # By the path's MTU where that is lower.
         one.path_mtu("192.0.2.2" if family == 4 else "2001:db8::2", 1300)
         batch = Batch.from_frames([big, frame(3, 1400)], headroom=128)
-        overlay.encap_batch(batch, tunnel("stt", family))
+        overlay.encap_batch(batch, tunnel("stt", family, checksum=checksum))
         assert one.send(batch) == 2
         count = -(-(64000 + 18) // (most - 200)) + 2
         segments = take(other, count)

@@ -232,22 +232,24 @@ uint32_t packet_mtu_of(const struct packet *p, const uint8_t *ip)
     return min32(mtu, device);
 }
 
-/* An STT packet of any length: above the MTU it goes as one TCP super-segment, of
- * which the kernel makes STT's segments: what it adds to the sequence number is
- * STT's offset. */
+/* An STT packet of any length, its outer checksum complete or partial: it goes as a
+ * TCP packet whose checksum is the kernel's to complete, and above the MTU as a
+ * super-segment, of which the kernel makes STT's segments: what it adds to the
+ * sequence number is STT's offset. */
 static int send_stt(struct packet *p, struct ov_batch *b, uint32_t i, const struct offload *o)
 {
     uint8_t *packet = b->data + b->offset[i];
     uint32_t mtu = packet_mtu_of(p, packet + o->l3), before = o->l4 - o->l3 + TCP_LENGTH;
-    struct vnet v = {0};
+    uint32_t segment = 0;
+    struct vnet v;
     if (o->end - o->l3 > mtu) {
         if (mtu <= before)
             return OV_MTU_EXCEEDED;
-        put16(packet + offload_field(o), offload_seed(packet, o));
-        uint32_t segment = min32(mtu - before, UINT16_MAX);
-        if (!vnet_give(&v, packet, b->length[i], (uint16_t)segment, OV_CSUM_PARTIAL))
-            return OV_DEVICE_REFUSED;
+        segment = min32(mtu - before, UINT16_MAX);
     }
+    put16(packet + offload_field(o), offload_seed(packet, o));
+    if (!vnet_give(&v, packet, b->length[i], (uint16_t)segment, OV_CSUM_PARTIAL))
+        return OV_DEVICE_REFUSED;
     push(p, b, i, v);
     return OV_OK;
 }
@@ -275,11 +277,9 @@ static int send_cut(struct packet *p, struct ov_batch *b, uint32_t i, const stru
 static int send_packet(struct packet *p, struct ov_batch *b, uint32_t i)
 {
     const uint8_t *packet = b->data + b->offset[i];
-    uint32_t length = b->length[i], mtu = __atomic_load_n(&p->device.mtu, __ATOMIC_RELAXED);
+    uint32_t length = b->length[i];
     bool whole = b->mss[i] == 0 && b->checksum[i] != OV_CSUM_PARTIAL;
-    bool fits =
-        length - ETHERNET_LENGTH <= mtu && __atomic_load_n(&p->path_count, __ATOMIC_RELAXED) == 0;
-    if (!whole || !fits) {
+    if (!whole || (p->protocols >> OV_STT & 1)) {
         struct inner outer = inner_inspect(packet, length, 0);
         struct offload o;
         if (outer.protocol == IP_TCP && offload_find(packet, length, &outer, &o))
