@@ -384,7 +384,11 @@ def test_an_stt_frame_of_64_kb_leaves_as_segments(
         Packet("v1", protocols=["stt"], guard=False, ring=ring) as other,
     ):
         batch = Batch.from_frames([big, small], headroom=128)
-        overlay.encap_batch(batch, tunnel("stt", family, checksum=checksum))
+        overlay.encap_batch(batch, tunnel("stt", family))
+        if not checksum:
+            at = 50 if family == 4 else 70
+            for row in range(2):
+                batch[row][at : at + 2] = bytes(2)
         assert one.send(batch) == 2
         most = 1500 - (40 if family == 4 else 60)
         count = -(-(64000 + 18) // most) + 1
@@ -398,7 +402,11 @@ def test_an_stt_frame_of_64_kb_leaves_as_segments(
         # By the path's MTU where that is lower.
         one.path_mtu("192.0.2.2" if family == 4 else "2001:db8::2", 1300)
         batch = Batch.from_frames([big, frame(3, 1400)], headroom=128)
-        overlay.encap_batch(batch, tunnel("stt", family, checksum=checksum))
+        overlay.encap_batch(batch, tunnel("stt", family))
+        if not checksum:
+            at = 50 if family == 4 else 70
+            for row in range(2):
+                batch[row][at : at + 2] = bytes(2)
         assert one.send(batch) == 2
         count = -(-(64000 + 18) // (most - 200)) + 2
         segments = take(other, count)
