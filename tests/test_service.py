@@ -30,7 +30,7 @@ NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 
 BLUE = """\
 [vtep]
-local = "192.0.2.1"
+local = "u0"
 control = "SOCKET"
 metrics = "127.0.0.1:9472"
 
@@ -161,7 +161,7 @@ def test_killed_and_started_again(service: Service, host: Host) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('local = "192.0.2.1"', 'local = "192.0.2.9"', "192.0.2.9"),
+        ('local = "u0"', 'local = "u7"', "u7"),
         ('tap = "tap1"', 'interface = "u7"', "u7"),
         ("127.0.0.1:9472", "198.51.100.1:9472", "metrics 198.51.100.1:9472: "),
         ('metrics = "127.0.0.1:9472"', 'user = "no-such-user"', "user='no-such-user'"),
@@ -522,6 +522,8 @@ def test_reload_touches_only_what_changed(service: Service, host: Host) -> None:
     service.reload(changed + GREEN)
     (navy,) = service.ctl("list", "navy")
     assert (navy["mtu"], navy["learn"]) == (1300, False)
+    links = {link["ifname"]: link["mtu"] for link in json.loads(host.ip("-json", "link"))}
+    assert (links["tap1"], links["tap2"]) == (1300, 1450)  # made here, as their networks are
     assert numbers(host)["tap0"] == before["tap0"]
     assert {row["mac"] for row in service.ctl("fdb", "navy") if "remote" in row} == {
         "02:00:00:00:00:01"
@@ -540,6 +542,7 @@ def test_reload_touches_only_what_changed(service: Service, host: Host) -> None:
         ("relay = true", "relay = 3", "overlay.toml:9: network[0].remotes[1].relay: got 3"),
         ('tap = "tap1"', 'interface = "u7"', "u7"),
         ("127.0.0.1:9472", "198.51.100.1:9472", "metrics 198.51.100.1:9472"),
+        ('name = "blue"', 'name = "navy"\ngroup = "ff05::1"', "ff05::1"),
     ],
 )
 def test_a_bad_reload_changes_nothing(

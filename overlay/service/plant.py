@@ -10,6 +10,7 @@ no port has it.  A plan that fails is undone: the VTEP is as it was.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ class Plant:
     ) -> None:
         self.members: dict[Key, Member] = {}
         self._devices: dict[tuple[str, str], Device] = {}
+        self._made: dict[tuple[str, str], int] = {}  # TAP devices, and the MTU they were given
         self._underlay: Device | None = None
         self.options = options
         underlay = self._open_underlay(tunnels)
@@ -142,7 +144,10 @@ class Plant:
     def device(self, port: Port) -> Device:
         """The port's device, opened if it is not."""
         if port.device not in self._devices:
+            is_new = port.tap is not None and not _is_there(port.tap)
             self._devices[port.device] = self._open(*port.device, port.queues)
+            if is_new:
+                self._made[port.device] = 0
         return self._devices[port.device]
 
     def _open(self, kind: str, name: str, queues: int | None, **given: Any) -> Device:
@@ -166,6 +171,26 @@ class Plant:
         }
         for device in [device for device in self._devices if device not in used]:
             self._devices.pop(device).close()
+            self._made.pop(device, None)
+
+    def _fit(self) -> None:
+        """A TAP device that was made here has the least MTU of its networks."""
+        least: dict[tuple[str, str], int] = {}
+        for member in self.members.values():
+            for port, _ in member.ports.values():
+                if port.device in self._made:
+                    mtu = member.live.mtu
+                    least[port.device] = min(mtu, least.get(port.device, mtu))
+        for device, mtu in least.items():
+            if self._made[device] == mtu:
+                continue
+            self._made[device] = mtu
+            tap: Any = self._devices[device]
+            try:
+                tap.interface.mtu = mtu
+                tap.refresh()
+            except OSError as error:
+                log("warning", "the MTU cannot be set", tap=device[1], reason=error.strerror)
 
     # -- steps --------------------------------------------------------------------
 
@@ -237,18 +262,28 @@ class Plant:
         """The network of another birth, with all that was set; what was learned is not."""
         entries = [entry for entry in member.live.fdb if entry.static or entry.sticky]
         neighbors = [neighbor for neighbor in member.live.neighbors if neighbor.static]
-        self.vtep.remove_network(member.live)
-        self._add_network(spec)
-        new = self.members[spec.key]
-        for part, _ in (*member.ports.values(), *member.remotes.values()):
-            new.add(part, self.device)
-        for entry in entries:
-            if new.live.fdb.lookup(entry.mac) is None:  # it is no port's own
-                named = place_of(entry.where)
-                place = new.port(named["port"]) if "port" in named else new.remote(named["remote"])
-                new.live.fdb.add(entry.mac, place, sticky=entry.sticky)
-        for neighbor in neighbors:
-            new.live.neighbors.add(neighbor.ip, neighbor.mac, router=neighbor.router)
+
+        def build(born: Network) -> None:
+            self._add_network(born)
+            new = self.members[born.key]
+            for part, _ in (*member.ports.values(), *member.remotes.values()):
+                new.add(part, self.device)
+            for entry in entries:
+                if new.live.fdb.lookup(entry.mac) is None:  # it is no port's own
+                    at = place_of(entry.where)
+                    where = new.port(at["port"]) if "port" in at else new.remote(at["remote"])
+                    new.live.fdb.add(entry.mac, where, sticky=entry.sticky)
+            for neighbor in neighbors:
+                new.live.neighbors.add(neighbor.ip, neighbor.mac, router=neighbor.router)
+
+        self.vtep.remove_network(self.members.pop(spec.key).live)
+        try:
+            build(spec)
+        except (OverlayError, OSError):
+            if spec.key in self.members:
+                self.vtep.remove_network(self.members.pop(spec.key).live)
+            build(member.spec)
+            raise
 
     def perform(self, steps: Iterable[Step], *, exact: bool = False) -> list[Step]:
         """Do these steps, or none of them; returns those that were done.
@@ -274,6 +309,7 @@ class Plant:
             raise
         finally:
             self._sweep()
+            self._fit()
         return done
 
     def _undo(self, done: list[Step]) -> None:
@@ -285,13 +321,19 @@ class Plant:
 
     def close(self) -> None:
         """Drain, and give every device back."""
-        self.vtep.stop()
-        for key in list(self.members):
-            self.vtep.remove_network(self.members.pop(key).live)
         self.vtep.close()
+        self.members.clear()
         self._sweep()
         if self._underlay is not None:
             self._underlay.close()
+
+
+def _is_there(interface: str) -> bool:
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True
 
 
 def _stands_error(step: Step) -> ConfigError:

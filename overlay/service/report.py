@@ -51,6 +51,13 @@ def is_listed(member: Member, remote: Remote) -> bool:
     return there or remote.address == member.spec.group
 
 
+def _chosen(plant: Plant, members: list[Member] | None) -> list[Member]:
+    """The members, or all of them in the order of their ids."""
+    if members is not None:
+        return members
+    return sorted(plant.members.values(), key=lambda member: (member.spec.id, member.spec.tunnel))
+
+
 def listing(plant: Plant, members: list[Member] | None = None) -> list[dict[str, Any]]:
     """Networks, all or some, with their ports and remotes; no counters."""
     return [
@@ -78,7 +85,7 @@ def listing(plant: Plant, members: list[Member] | None = None) -> list[dict[str,
                 for live in member.live.remotes
             ],
         }
-        for member in (list(plant.members.values()) if members is None else members)
+        for member in _chosen(plant, members)
     ]  # fmt: skip
 
 
@@ -107,7 +114,7 @@ def stats(plant: Plant, members: list[Member] | None = None) -> dict[str, Any]:
                     for live in member.live.remotes
                 ],
             }
-            for member in (list(plant.members.values()) if members is None else members)
+            for member in _chosen(plant, members)
         ],
         "fdb": dict(found.fdb),
         "neighbors": dict(found.neighbors),
