@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,6 +46,16 @@ class Namespace:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def powerless(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program without any capability, where the calling thread is."""
+    command = [sys.executable, "-c", program]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            missing("setpriv")
+        command = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *command]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def _enter(fd: int) -> None:

@@ -16,7 +16,7 @@ from overlay.errors import ConfigError, Status
 from overlay.tunnel import boolean, integer
 
 from .device import DeviceStats, QueueDevice, live
-from .interface import Interface
+from .link import Link
 
 if TYPE_CHECKING:
     from overlay._live import TapQueue
@@ -94,16 +94,16 @@ class Tap(QueueDevice):
                 )
                 opened.append(queue)
             #: Its MTU, its addresses, its state.
-            self.interface = Interface(opened[0].name)
+            self.link = Link(opened[0].name)
             if mtu is not None:
-                self.interface.mtu = mtu
+                self.link.mtu = mtu
             if address is not None:
-                self.interface.mac = address
+                self.link.mac = address
             if offload:
                 with suppress(OSError):  # an interface of the user's own, as it was made
-                    self.interface.limit_gso(_SUPER_FRAME_MAX)
-            if up and not self.interface.up:
-                self.interface.up = True
+                    self.link.limit_gso(_SUPER_FRAME_MAX)
+            if up and not self.link.up:
+                self.link.up = True
             self._dropped = self._overrun = 0
             self._dropped = self._drops()
             for queue in opened:
@@ -119,7 +119,7 @@ class Tap(QueueDevice):
     @property
     def name(self) -> str:
         """The interface's name."""
-        return self.interface.name
+        return self.link.name
 
     @property
     def offloads(self) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class Tap(QueueDevice):
         """Frames dropped since the device was opened; while the interface is in
         another network namespace, as many as there were before."""
         with suppress(OSError):
-            self._overrun = self.interface.dropped - self._dropped
+            self._overrun = self.link.dropped - self._dropped
         return self._overrun
 
     @property

@@ -152,7 +152,8 @@ class Udp(QueueDevice):
 
         :param interface: name of the interface; ``None``: the device's own.
 
-        From any thread.  Raises :class:`OSError`.
+        From any thread that is in the device's network namespace.  Raises
+        :class:`OSError`.
         """
         self._member(group, interface, self._sockets[0].join, errno.EADDRINUSE)
 

@@ -1,6 +1,7 @@
-"""Interface: one of the kernel's network interfaces, as far as devices set it up.
+"""Link: one of the kernel's network interfaces, to be set up.
 
-Lives here: the ioctls and the netlink message for it.  What must not: packets.
+Lives here: what is changed and counted by its name.  What must not: packets, and
+what is only asked: that is :mod:`overlay.io.route`.
 The network namespace is the calling thread's.
 """
 
@@ -12,19 +13,21 @@ import os
 import socket
 import struct
 
-__all__ = ["Interface"]
+from .netlink import Netlink, attribute
+
+__all__ = ["Link"]
 
 _GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914
 _GET_MTU, _SET_MTU = 0x8921, 0x8922
 _GET_MAC, _SET_MAC = 0x8927, 0x8924
 _UP = 1
 _ETHERNET = 1
-_NEW_LINK, _REQUEST, _ACK, _ERROR = 16, 1, 4, 2
+_NEW_LINK = 16  # RTM_NEWLINK
 _GSO_MAX_SIZE = 41  # IFLA_GSO_MAX_SIZE
 _DROPPED = 11  # column of /proc/net/dev: what the interface could not send
 
 
-class Interface:
+class Link:
     """The interface of this name.  Every call raises :class:`OSError` naming it."""
 
     def __init__(self, name: str) -> None:
@@ -73,17 +76,12 @@ class Interface:
 
     def limit_gso(self, size: int) -> None:
         """Let the kernel send super-frames of at most ``size`` bytes into it."""
-        attribute = struct.pack("HHI", 8, _GSO_MAX_SIZE, size)
-        body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, self.index, 0, 0) + attribute
-        header = struct.pack("IHHII", 16 + len(body), _NEW_LINK, _REQUEST | _ACK, 1, 0)
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
-            link.bind((0, 0))
-            link.send(header + body)
-            answer = link.recv(65536)
-        kind = struct.unpack_from("H", answer, 4)[0]
-        number = -struct.unpack_from("i", answer, 16)[0] if kind == _ERROR else errno.EPROTO
-        if number:
-            raise OSError(number, f"{self.name}: {os.strerror(number)}")
+        body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, self.index, 0, 0)
+        with Netlink() as netlink:
+            try:
+                netlink.ask(_NEW_LINK, body + attribute(_GSO_MAX_SIZE, struct.pack("=I", size)))
+            except OSError as error:
+                raise OSError(error.errno, f"{self.name}: {error.strerror}") from None
 
     @property
     def dropped(self) -> int:
