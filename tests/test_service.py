@@ -531,7 +531,7 @@ def test_reload_touches_only_what_changed(service: Service, host: Host) -> None:
     # A network goes, its devices with it; what was added by control stays.
     service.ctl("add", "network", 77)
     service.reload(BLUE)
-    assert [network["id"] for network in service.ctl("list")] == [5001, 77]
+    assert [network["id"] for network in service.ctl("list")] == [77, 5001]
     assert "tap2" not in numbers(host)
     assert numbers(host)["tap0"] == before["tap0"]
 
