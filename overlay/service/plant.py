@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from overlay import ConfigError, OverlayError
 from overlay.switch import Port as LivePort
@@ -24,6 +24,7 @@ from .plan import Key, Step, describe
 
 if TYPE_CHECKING:
     from overlay.io.device import Device
+    from overlay.io.tap import Tap
     from overlay.switch import Event
     from overlay.switch import Network as LiveNetwork
     from overlay.switch import Remote as LiveRemote
@@ -185,9 +186,9 @@ class Plant:
             if self._made[device] == mtu:
                 continue
             self._made[device] = mtu
-            tap: Any = self._devices[device]
+            tap = cast("Tap", self._devices[device])
             try:
-                tap.interface.mtu = mtu
+                tap.link.mtu = mtu
                 tap.refresh()
             except OSError as error:
                 log("warning", "the MTU cannot be set", tap=device[1], reason=error.strerror)
