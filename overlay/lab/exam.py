@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from . import blast, traffic
 from .capture import Capture, examine
-from .host import MissingError
+from .host import LabError, MissingError
 from .peer import TENANT, Peer
 from .vtep import OverlayVtep
 
@@ -127,6 +127,8 @@ def speed(one: Peer, other: Peer, seconds: float) -> Iterator[Result]:
         yield Result("iperf3", _between(one, other), detail, gbits > 0, gbits, "Gbit/s")
     except MissingError as error:
         yield Result("iperf3", _between(one, other), str(error), None)
+    except LabError as error:
+        yield Result("iperf3", _between(one, other), str(error), False)
     seen = blast.rate(one, other, seconds=seconds)
     detail = f"{seen.mpps * 1e3:.0f} k/s received, {seen.sent / seen.seconds / 1e3:.0f} k/s sent"
     name = "frames of 64 bytes"
@@ -147,8 +149,9 @@ def capture(one: Peer, other: Peer, path: str) -> Iterator[Result]:
             traffic.transfer(one, other, 1_000_000)
             traffic.transfer(other, one, 1_000_000, version=6)
         verdict = examine(path, one.segment.tunnel)
-    except MissingError as error:
-        yield Result("capture", _between(one, other), str(error), None)
+    except LabError as error:
+        missing = isinstance(error, MissingError)
+        yield Result("capture", _between(one, other), str(error), None if missing else False)
         return
     detail = f"{verdict.packets} packets, {verdict.tunnelled} in the tunnel, {verdict.faulty} bad"
     if verdict.faults:

@@ -180,7 +180,7 @@ class Stream:
 
 
 def transfer(
-    sender: Peer, receiver: Peer, size: int = 100_000_000, *, version: int = 4, wait: float = 60.0
+    sender: Peer, receiver: Peer, size: int = 100_000_000, *, version: int = 4, wait: float = 20.0
 ) -> Stream:
     """``size`` bytes by TCP from tenant to tenant, hashed at both ends.
 
