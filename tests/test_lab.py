@@ -97,7 +97,7 @@ def test_tshark_finds_a_bad_checksum() -> None:
         path = f"{topology.folder}/bad.pcap"
         with Capture(one.host, path):
             traffic.transfer(one, two, 1000)
-        verdict = examine(path, "vxlan")
+        verdict = examine(path, one.segment)
         assert verdict.faulty
         assert not verdict.good(Segment(key=77))
 

@@ -103,16 +103,18 @@ def _tshark(path: str, *words: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-def examine(path: str, tunnel: str) -> Verdict:
-    """tshark's word on a capture of packets of this tunnel."""
-    field = _KEYS[tunnel]
+def examine(path: str, segment: Segment) -> Verdict:
+    """tshark's word on a capture of the segment's packets."""
+    field = _KEYS[segment.tunnel]
+    # Without a checksum over IPv6 is how RFC 6935 lets tunnels be.
+    words = [] if segment.checksum else ["-o", "udp.ignore_ipv6_zero_checksum:TRUE"]
     keys: Counter[int] = Counter()
-    lines = _tshark(path, "-T", "fields", "-e", field, "-E", "occurrence=f")
+    lines = _tshark(path, *words, "-T", "fields", "-e", field, "-E", "occurrence=f")
     for line in lines:
         if line.strip():
             number = int(line, 0)
-            keys[number >> 8 if tunnel == "nvgre" else number] += 1
+            keys[number >> 8 if segment.tunnel == "nvgre" else number] += 1
     columns = ["-T", "fields", "-E", "separator=/s", "-e", "frame.number", "-e", "frame.protocols"]
     columns += ["-e", "_ws.expert.message"]
-    bad = _tshark(path, "-Y", " || ".join(_BAD), *columns)
+    bad = _tshark(path, *words, "-Y", " || ".join(_BAD), *columns)
     return Verdict(len(lines), sum(keys.values()), dict(keys), len(bad), tuple(bad[:20]))

@@ -148,7 +148,7 @@ def capture(one: Peer, other: Peer, path: str) -> Iterator[Result]:
             traffic.tagged(one, other, [(0x8100, 0x6064)])
             traffic.transfer(one, other, 1_000_000)
             traffic.transfer(other, one, 1_000_000, version=6)
-        verdict = examine(path, one.segment.tunnel)
+        verdict = examine(path, one.segment)
     except LabError as error:
         missing = isinstance(error, MissingError)
         yield Result("capture", _between(one, other), str(error), None if missing else False)
