@@ -17,16 +17,16 @@ from .topology import UNDERLAY
 
 __all__ = ["Capture", "Verdict", "examine"]
 
-#: Checksums are checked, at every level; STT is known by its port (or tshark takes it for TCP).
+#: Checksums are checked, at every level.
 _OPTIONS = [
     "ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
-    "stt.check_checksum:TRUE", "ip.try_heuristic_first:TRUE", "tcp.analyze_sequence_numbers:FALSE",
+    "tcp.analyze_sequence_numbers:FALSE",
 ]  # fmt: skip
 _KEYS = {"vxlan": "vxlan.vni", "nvgre": "gre.key", "stt": "stt.context_id"}
 _BAD = (
     "_ws.malformed", "_ws.expert.severity == error", "ip.checksum.status == 0",
     "udp.checksum.status == 0", "tcp.checksum.status == 0", "icmp.checksum.status == 0",
-    "icmpv6.checksum.status == 0", "stt.checksum.status == 0", "gre.checksum.status == 0",
+    "icmpv6.checksum.status == 0", "gre.checksum.status == 0",
 )  # fmt: skip
 
 
@@ -108,13 +108,20 @@ def examine(path: str, segment: Segment) -> Verdict:
     field = _KEYS[segment.tunnel]
     # Without a checksum over IPv6 is how RFC 6935 lets tunnels be.
     words = [] if segment.checksum else ["-o", "udp.ignore_ipv6_zero_checksum:TRUE"]
+    stt = segment.tunnel == "stt"
+    known = ["-o", "ip.try_heuristic_first:TRUE"] if stt else []  # or it is TCP to tshark
     keys: Counter[int] = Counter()
-    lines = _tshark(path, *words, "-T", "fields", "-e", field, "-E", "occurrence=f")
+    lines = _tshark(path, *words, *known, "-T", "fields", "-e", field, "-E", "occurrence=f")
     for line in lines:
         if line.strip():
             number = int(line, 0)
             keys[number >> 8 if segment.tunnel == "nvgre" else number] += 1
     columns = ["-T", "fields", "-E", "separator=/s", "-e", "frame.number", "-e", "frame.protocols"]
     columns += ["-e", "_ws.expert.message"]
-    bad = _tshark(path, *words, "-Y", " || ".join(_BAD), *columns)
+    wrong = " || ".join(_BAD)
+    if stt:  # where the header says so, the receiver completes the inner checksum
+        wrong = f"_ws.malformed || (({wrong}) && !(stt.flags.csum_partial == 1))"
+    bad = _tshark(path, *words, *known, "-Y", wrong, *columns)
+    if stt:  # tshark's STT takes every outer checksum for bad; its TCP can tell
+        bad += _tshark(path, "-Y", "tcp.checksum.status == 0", *columns)
     return Verdict(len(lines), sum(keys.values()), dict(keys), len(bad), tuple(bad[:20]))

@@ -53,6 +53,13 @@ class OverlayVtep(Peer):
         except FileNotFoundError:
             return ""
 
+    @property
+    def _options(self) -> str:
+        """NVGRE as Open vSwitch has it: no FlowID, which it takes for a part of the key; VLAN tags
+        in inner frames, which RFC 7637 does not allow (nor does any but the lenient profile).
+        """
+        return 'flow_id = 0, inner_vlan = "keep"' if self.segment.tunnel == "nvgre" else ""
+
     def configuration(self) -> str:
         """The file that ``overlay run`` is given."""
         segment = self.segment
@@ -63,6 +70,7 @@ class OverlayVtep(Peer):
             f'local = "{self.local}"',
             f'tunnel = "{segment.tunnel}"',
             f"checksum = {str(segment.checksum).lower()}",
+            *(['profile = "lenient"'] if segment.tunnel == "nvgre" else []),
             f"workers = {self.workers}",
             f'control = "{self.control}"',
             'drop_privileges = "none"',
@@ -71,8 +79,7 @@ class OverlayVtep(Peer):
             f"id = {segment.key}",
             f"remotes = [{remotes}]",
             *([f"gbp = {segment.gbp}"] if segment.gbp is not None else []),
-            # Open vSwitch takes the FlowID for a part of the key.
-            *(["options = { flow_id = 0 }"] if segment.tunnel == "nvgre" else []),
+            *([f"options = {{ {self._options} }}"] if self._options else []),
             *self.more,
             "",
             "[[network.port]]",
