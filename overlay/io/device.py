@@ -131,9 +131,11 @@ class Device(ABC):
     @property
     def queues(self) -> tuple[Queue, ...]:
         """What workers use, one thread each: here one queue that calls this object."""
-        if self._adaptor is None:
-            self._adaptor = live().PythonQueue(self)
-        return (self._adaptor,)
+        queue = self._adaptor
+        if queue is None:
+            queue = self._adaptor = live().PythonQueue(self)
+        assert queue is not None
+        return (queue,)
 
     def __enter__(self) -> Self:
         return self
