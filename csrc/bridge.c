@@ -2,6 +2,7 @@
 #include "bridge.h"
 #include "icmp.h"
 #include "inner.h"
+#include "offload.h"
 #include "tunnel.h"
 
 enum {
@@ -611,6 +612,8 @@ always_inline uint8_t identify(struct lane *lane, struct burst *burst, size_t i,
         tell_of_remote(lane, network, b->protocol[i], ip);
         burst->from[i] = BRIDGE_STRANGER;
     }
+    if (lane->suspect)
+        offload_suspect(b->data + b->offset[i], b->length[i]);
     burst->quiet[i] =
         bridge->networks[network].gbp && b->protocol[i] == OV_VXLAN &&
         b->offset[i] - b->base[i] >= VXLAN_BYTES &&

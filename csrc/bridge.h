@@ -170,6 +170,7 @@ struct lane {
     struct events events;
     uint64_t now; /* ns */
     uint64_t sequence;
+    bool suspect; /* the underlay cannot say which inner checksums are partial */
     /* Sends a burst's rows by their outbox and empties it; a row that was not
      * sent has a status then. */
     void (*send)(struct lane *lane, struct burst *burst);

@@ -71,6 +71,15 @@ bool offload_complete_any(uint8_t *frame, uint32_t length)
     return true;
 }
 
+bool offload_suspect(uint8_t *frame, uint32_t length)
+{
+    struct offload o;
+    if (!find_any(frame, length, &o) || get16(frame + offload_field(&o)) != offload_seed(frame, &o))
+        return false;
+    offload_complete(frame, &o);
+    return true;
+}
+
 bool offload_complete_at(uint8_t *bytes, uint32_t length, uint32_t start, uint32_t offset)
 {
     if (start > length || length - start < 2 || offset > length - start - 2)

@@ -44,6 +44,12 @@ void offload_complete(uint8_t *frame, const struct offload *o);
 /* The same for whatever frame; nothing is done where no TCP or UDP is found. */
 bool offload_complete_any(uint8_t *frame, uint32_t length);
 
+/* Complete the checksum of a frame if it looks partial: if its field holds the sum of
+ * the pseudo header.  Where that is chance, the frame stays as it was if it was
+ * whole.  For frames of a sender on the same machine, whose kernel leaves checksums
+ * for a NIC that is not there, and of which nobody says so.  True: completed. */
+bool offload_suspect(uint8_t *frame, uint32_t length);
+
 /* What virtio's NEEDS_CSUM asks: sum from start to the end, the field at start +
  * offset holding what is to be added, and write the checksum there, never as 0.
  * False where the field lies outside, and nothing is written. */

@@ -51,6 +51,7 @@ struct device {
     uint8_t mac[6]; /* of the interface, or zero */
     bool lends;
     bool underlay; /* what it carries are outer packets */
+    bool suspect;  /* it cannot say which inner checksums are partial: look */
     struct device_stats stats;
 };
 

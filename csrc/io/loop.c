@@ -85,6 +85,7 @@ static uint64_t serve(struct worker *w, uint32_t i)
     if (n == 0)
         return 0;
     w->bursts++;
+    w->lane.suspect = slot->device->suspect;
     if (slot->device->underlay)
         bridge_from_underlay(&w->lane);
     else

@@ -214,7 +214,7 @@ struct device *udp_open(const struct udp_options *options)
     if (u == NULL)
         return NULL;
     u->device.ops = &udp_ops;
-    u->device.underlay = true;
+    u->device.underlay = u->device.suspect = true;
     if (o.interface == 0)
         o.interface = interface_of(&o);
     if (udp_receiver_open(&u->receiver, &o) == 0 && open_senders(&u->sender, &o) == 0 &&
