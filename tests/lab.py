@@ -42,4 +42,5 @@ def all_passed(results: Iterable[Result]) -> None:
         for result in results
         if result.passed is False or (result.passed is None and os.environ.get("CI") == "true")
     ]
-    assert not wrong
+    if wrong:
+        pytest.fail("\n".join(wrong))

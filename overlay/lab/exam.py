@@ -96,15 +96,21 @@ def _too_big(one: Peer, other: Peer) -> Iterator[Result]:
 
 
 def tags(one: Peer, other: Peer) -> Iterator[Result]:
-    """Frames with one and with two VLAN tags, both ways."""
+    """Frames with one and with two VLAN tags, both ways.
+
+    NVGRE carries none (RFC 7637 3.3): there they must not arrive.
+    """
+    carried = one.segment.tunnel != "nvgre"
     for sender, receiver in ((one, other), (other, one)):
         for name, tagged in (
             ("802.1Q", [(0x8100, 0x6064)]),
             ("QinQ", [(0x88A8, 0x0123), (0x8100, 0x0064)]),
         ):
-            right = traffic.tagged(sender, receiver, tagged)
-            detail = "as it was sent" if right else "not received as it was sent"
-            yield Result(f"{name} frame", _between(sender, receiver), detail, right)
+            arrived = traffic.tagged(sender, receiver, tagged, wait=5.0 if carried else 0.3)
+            detail = "as it was sent" if arrived else "not received as it was sent"
+            if not carried:
+                detail = "received, against RFC 7637" if arrived else "refused, as RFC 7637 has it"
+            yield Result(f"{name} frame", _between(sender, receiver), detail, arrived is carried)
 
 
 def _stream(name: str, one: Peer, other: Peer, seen: traffic.Stream) -> Result:

@@ -55,10 +55,8 @@ class OverlayVtep(Peer):
 
     @property
     def _options(self) -> str:
-        """NVGRE as Open vSwitch has it: no FlowID, which it takes for a part of the key; VLAN tags
-        in inner frames, which RFC 7637 does not allow (nor does any but the lenient profile).
-        """
-        return 'flow_id = 0, inner_vlan = "keep"' if self.segment.tunnel == "nvgre" else ""
+        """NVGRE as Open vSwitch has it: no FlowID, which it takes for a part of the key."""
+        return "flow_id = 0" if self.segment.tunnel == "nvgre" else ""
 
     def configuration(self) -> str:
         """The file that ``overlay run`` is given."""
@@ -70,7 +68,6 @@ class OverlayVtep(Peer):
             f'local = "{self.local}"',
             f'tunnel = "{segment.tunnel}"',
             f"checksum = {str(segment.checksum).lower()}",
-            *(['profile = "lenient"'] if segment.tunnel == "nvgre" else []),
             f"workers = {self.workers}",
             f'control = "{self.control}"',
             'drop_privileges = "none"',
