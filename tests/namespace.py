@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from conftest import missing
 
 _NEW_NETWORK = 0x40000000
+#: The environment of the system's programs: a sanitizer is for this library's code alone.
+OUTSIDE = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -42,7 +44,7 @@ class Namespace:
     @staticmethod
     def ip(command: str) -> None:
         """``ip`` with these arguments, where the calling thread is."""
-        subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True, env=OUTSIDE)
 
     def close(self) -> None:
         os.close(self.fd)

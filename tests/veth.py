@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import missing
-from namespace import Namespace
+from namespace import OUTSIDE, Namespace
 from overlay import NVGRE, STT, VXLAN, Batch, Tunnel
 from overlay.io.device import Device, burst
 
@@ -48,7 +48,7 @@ def run(*commands: str) -> str:
     """Run these commands; what the last one printed."""
     said = ""
     for command in commands:
-        done = subprocess.run(command.split(), capture_output=True, text=True)
+        done = subprocess.run(command.split(), capture_output=True, text=True, env=OUTSIDE)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         said = done.stdout
     return said

@@ -152,6 +152,13 @@ static uint8_t put_cut(struct tap *t, const uint8_t *frame, uint32_t length, uin
     return OV_OK;
 }
 
+/* Whether it is more datagrams than Linux takes as one: no probe of what it takes. */
+static bool too_many(const struct vnet *v, uint32_t length)
+{
+    return v->gso_type == VNET_GSO_UDP_L4 &&
+           length - v->header_length > (uint32_t)v->gso_size * MERGE_DATAGRAMS_MAX;
+}
+
 static uint8_t put_row(struct tap *t, const struct ov_batch *b, size_t i)
 {
     uint8_t *frame = b->data + b->offset[i];
@@ -160,7 +167,7 @@ static uint8_t put_row(struct tap *t, const struct ov_batch *b, size_t i)
     struct iovec iov[2] = {{0}, {frame, length}};
     struct vnet v;
     uint8_t status = OV_DEVICE_REFUSED;
-    if (vnet_give(&v, frame, length, b->mss[i], b->checksum[i]))
+    if (vnet_give(&v, frame, length, b->mss[i], b->checksum[i]) && !too_many(&v, length))
         status = put_with(t, &v, iov, 2);
     return status == OV_DEVICE_REFUSED && !plain ? put_cut(t, frame, length, b->mss[i]) : status;
 }

@@ -44,8 +44,6 @@ bool vnet_give_any(struct vnet *v, const uint8_t *frame, uint32_t length, uint16
     v->csum_offset = (uint16_t)(offload_field(&o) - o.l4);
     if (mss == 0 || o.end - headers <= mss)
         return true; /* one packet's worth */
-    if (!o.tcp && o.end - headers > (uint32_t)mss * MERGE_DATAGRAMS_MAX)
-        return false;
     v->gso_type = vnet_kind(&o);
     if (o.tcp && (frame[o.l4 + 13] & TCP_CWR) != 0)
         v->gso_type |= VNET_GSO_ECN;

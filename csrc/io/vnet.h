@@ -59,8 +59,7 @@ always_inline bool vnet_take(const struct vnet *v, uint8_t *frame, uint32_t leng
 /* The header of a frame with these mss and checksum columns: a super-frame is
  * left to the kernel to cut, a partial checksum to complete.  An outer STT
  * packet is a TCP packet like any other.  Only headers are read.  False: it is
- * neither TCP nor UDP, its headers are not whole, or it is more datagrams than
- * Linux takes as one. */
+ * neither TCP nor UDP, or its headers are not whole. */
 bool vnet_give_any(struct vnet *v, const uint8_t *frame, uint32_t length, uint16_t mss);
 
 always_inline bool vnet_give(struct vnet *v, const uint8_t *frame, uint32_t length, uint16_t mss,
