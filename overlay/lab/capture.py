@@ -22,6 +22,10 @@ _OPTIONS = [
     "ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
     "tcp.analyze_sequence_numbers:FALSE",
 ]  # fmt: skip
+#: Or STT is TCP to tshark.
+_STT = ["-o", "ip.try_heuristic_first:TRUE", "-o", "ipv6.try_heuristic_first:TRUE"]
+#: What an ICMP error quotes ends early: there is no telling of its checksum.
+_QUOTED = 'frame.protocols contains "icmp:ip" || frame.protocols contains "icmpv6:ipv6"'
 _KEYS = {"vxlan": "vxlan.vni", "nvgre": "gre.key", "stt": "stt.context_id"}
 _BAD = (
     "_ws.malformed", "_ws.expert.severity == error", "ip.checksum.status == 0",
@@ -109,7 +113,7 @@ def examine(path: str, segment: Segment) -> Verdict:
     # Without a checksum over IPv6 is how RFC 6935 lets tunnels be.
     words = [] if segment.checksum else ["-o", "udp.ignore_ipv6_zero_checksum:TRUE"]
     stt = segment.tunnel == "stt"
-    known = ["-o", "ip.try_heuristic_first:TRUE"] if stt else []  # or it is TCP to tshark
+    known = _STT if stt else []
     keys: Counter[int] = Counter()
     lines = _tshark(path, *words, *known, "-T", "fields", "-e", field, "-E", "occurrence=f")
     for line in lines:
@@ -118,7 +122,7 @@ def examine(path: str, segment: Segment) -> Verdict:
             keys[number >> 8 if segment.tunnel == "nvgre" else number] += 1
     columns = ["-T", "fields", "-E", "separator=/s", "-e", "frame.number", "-e", "frame.protocols"]
     columns += ["-e", "_ws.expert.message"]
-    wrong = " || ".join(_BAD)
+    wrong = f"({' || '.join(_BAD)}) && !({_QUOTED})"
     if stt:  # where the header says so, the receiver completes the inner checksum
         wrong = f"_ws.malformed || (({wrong}) && !(stt.flags.csum_partial == 1))"
     bad = _tshark(path, *words, *known, "-Y", wrong, *columns)
