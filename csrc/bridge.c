@@ -127,6 +127,10 @@ static void to_port(struct lane *lane, struct burst *burst, size_t i, uint32_t d
     const struct port *port = &lane->bridge->ports[dest];
     struct tally *tally = tally_of(lane, burst->network[i]);
     struct ov_batch *b = &burst->b;
+    if (unlikely(!port->used)) { /* taken away, and the FDB not told yet */
+        drop(lane, burst, i, OV_NO_DESTINATION);
+        return;
+    }
     if (unlikely(port->vlan < 0 && others_tag(lane->bridge, port, b, i))) {
         drop(lane, burst, i, OV_PORT_VLAN);
         return;

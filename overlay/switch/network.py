@@ -132,7 +132,7 @@ class Network:
         self._remotes: list[Remote] = []
         table = vtep._table
         #: Who is where.
-        self.fdb = Fdb(table, number, self._dest_of, vtep._where, vtep.clock)
+        self.fdb: Fdb[Port | Remote] = Fdb(table, number, self._dest_of, vtep._where, vtep.clock)
         #: IP addresses and their MACs, for ARP and ND suppression.
         self.neighbors = Neighbors(vtep._neighbors, number, vtep.clock)
 
@@ -203,7 +203,7 @@ class Network:
 
     @property
     def accept(self) -> str:
-        """ "listed": packets of the remotes alone; "any": of whoever knows the key."""
+        """Whose packets are taken: ``"listed"`` remotes', or of ``"any"`` who knows the key."""
         return self._accept
 
     @accept.setter

@@ -34,8 +34,8 @@ class NetworkStats:
     frames that went nowhere by reason, ``macs`` the entries of its FDB now.
     """
 
-    ports: Traffic = Traffic()
-    tunnels: Traffic = Traffic()
+    ports: Traffic = field(default_factory=Traffic)
+    tunnels: Traffic = field(default_factory=Traffic)
     copies: int = 0
     answers: int = 0
     drops: dict[Status, int] = field(default_factory=dict)
