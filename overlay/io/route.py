@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import ipaddress
 import os
 import select
@@ -55,7 +54,6 @@ _GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # link, neighbour, addresses 
 
 _LOCAL = 2  # a route to this host
 _DISCARD = 9
-_ADDRESS_OF = 0x8915  # SIOCGIFADDR
 _MOST = 65535  # bytes that an IP packet can have
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -157,24 +155,6 @@ def interface(name: str | int) -> Interface:
     if found is None:
         raise ConfigError("interface", name, "an interface that is here")
     return found[0]
-
-
-def address_of(name: str) -> str:
-    """The first IPv4 address of an interface, or its first IPv6 address that is not
-    link-local; :class:`ConfigError` where it has neither."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        try:
-            request = struct.pack("16s24s", os.fsencode(name), b"")
-            found = fcntl.ioctl(control, _ADDRESS_OF, request)
-            return str(ipaddress.IPv4Address(found[20:24]))
-        except OSError:
-            pass
-    with contextlib.suppress(OSError), open("/proc/net/if_inet6", encoding="ascii") as table:
-        for line in table:
-            packed, _, _, scope, _, owner = line.split()
-            if owner == name and scope == "00":
-                return str(ipaddress.IPv6Address(bytes.fromhex(packed)))
-    raise ConfigError("local", name, "an IP address, or an interface that has one")
 
 
 def interface_of(local: str) -> Interface:
