@@ -202,7 +202,7 @@ static void too_big(struct lane *lane, struct burst *burst, size_t i, uint32_t m
 {
     const struct ov_batch *b = &burst->b;
     uint32_t from = burst->from[i], network = burst->network[i];
-    if (!(from & BRIDGE_REMOTE)) {
+    if (!(from & BRIDGE_REMOTE) && !lane->told) {
         uint32_t row = extra_row(lane, ICMP_ANSWER_MAX);
         uint8_t *out = lane->extra.b.data + lane->extra.b.offset[row];
         uint32_t length = icmp_too_big(b->data + b->offset[i], b->length[i], mtu, out);
@@ -210,6 +210,7 @@ static void too_big(struct lane *lane, struct burst *burst, size_t i, uint32_t m
             answer(lane, row, network, from, length);
         else
             extra_cancel(lane, row);
+        lane->told = true;
     }
     drop(lane, burst, i, OV_MTU_EXCEEDED);
 }
@@ -378,6 +379,7 @@ always_inline uint32_t choose(const struct lane *lane, const struct burst *burst
 static void forward_row(struct lane *lane, struct burst *burst, size_t i)
 {
     uint32_t from = burst->from[i], dest = burst->to[i];
+    lane->told = false;
     if (unlikely(lane->bridge->networks[burst->network[i]].suppress) && suppressed(lane, burst, i))
         return;
     if (unlikely(dest == BRIDGE_NOWHERE))

@@ -171,6 +171,7 @@ struct lane {
     uint64_t now; /* ns */
     uint64_t sequence;
     bool suspect; /* the underlay cannot say which inner checksums are partial */
+    bool told;    /* the sender of the frame in hand heard that it is too big: once is enough */
     /* Sends a burst's rows by their outbox and empties it; a row that was not
      * sent has a status then. */
     void (*send)(struct lane *lane, struct burst *burst);

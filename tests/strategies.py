@@ -253,7 +253,7 @@ def corrupted(draw: st.DrawFn, source: SearchStrategy[bytes] | None = None) -> b
     Half the time the outer checksums are made right again, so that what lies
     behind them is reached.
     """
-    data = bytearray(draw(source or packets()))
+    data = bytearray(draw(packets() if source is None else source))
     for _ in range(draw(st.integers(1, 3))):
         if len(data) < 4:
             break

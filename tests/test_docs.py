@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -46,3 +49,12 @@ def test_every_drop_reason_has_its_row_in_operations() -> None:
     by_hand = {"BAD_ROW", "NO_HEADROOM", "NO_ROOM"}
     assert set(named) | by_hand | {"OK"} == set(overlay.Status.__members__)
     assert all(f"``{name}``" in page.rsplit("\n\n", 1)[1] for name in by_hand)
+
+
+@pytest.mark.parametrize("example", sorted((DOCS / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_examples_run(example: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(DOCS.parent)}
+    result = subprocess.run(
+        [sys.executable, example], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert result.returncode == 0, result.stderr

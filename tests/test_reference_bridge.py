@@ -157,8 +157,12 @@ def test_keys_and_remotes(site: Site) -> None:
 
 
 def test_a_packet_may_forbid_learning(site: Site) -> None:
+    site.network.gbp = 7
     site.tunnelled(frame(EVERYBODY, C), learn=False)
     assert site.network.fdb.lookup(C) is None
+    site.network.gbp = None
+    site.tunnelled(frame(EVERYBODY, C), learn=False)
+    assert site.network.fdb.lookup(C) is not None
 
 
 def test_a_key_belongs_to_one_network(site: Site) -> None:

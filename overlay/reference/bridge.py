@@ -72,6 +72,7 @@ class Network:
     learn: bool = True
     suppress_arp: bool = False
     accept: str = "listed"
+    gbp: int | None = None
     ports: list[Port] = field(default_factory=list)
     remotes: list[Remote] = field(default_factory=list)
     fdb: Fdb[Where] = field(default_factory=Fdb)
@@ -174,7 +175,8 @@ class Bridge:
     ) -> Result:
         """A frame that decap took from a packet of this source address.
 
-        ``learn`` is false where the packet forbids it (VXLAN's group policy, D bit).
+        ``learn`` is false where the packet has the D bit of VXLAN's group policy, which is heard
+        in networks that have a policy and is a reserved bit in others.
         """
         network = self.network_of(tunnel, key)
         if network is None:
@@ -188,7 +190,7 @@ class Bridge:
         refused = _check(network, remote, frame)
         if refused:
             return [Drop(refused)]
-        if remote and network.learn and learn:
+        if remote and network.learn and (learn or network.gbp is None):
             network.fdb.learn(frame[6:12], remote, now)
 
         entry = None if frame[0] & 1 else network.fdb.lookup(frame[0:6])
