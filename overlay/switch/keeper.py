@@ -28,6 +28,7 @@ __all__ = ["Keeper"]
 _TICK = 0.1  # seconds between two looks at events, ageing and errors
 _RESOLVE = 0.5  # seconds between two looks at next hops
 _SWEEP = 1.0  # seconds between two looks through the FDB for what is too old
+_WELCOME = 256  # remotes of a network from which on strangers do not become remotes
 
 
 class Keeper:
@@ -156,6 +157,8 @@ class Keeper:
 
     def _welcome(self, network: Network, address: str, protocol: str) -> None:
         """A remote that is not listed has sent to a network that takes everyone's."""
+        if len(network._remotes) >= _WELCOME:
+            return
         flood = not any(ipaddress.ip_address(r.address).is_multicast for r in network._remotes)
         with contextlib.suppress(ConfigError, OSError):  # listed meanwhile, or out of reach
             network.add_remote(address, tunnel=protocol, flood=flood)
