@@ -55,7 +55,8 @@ class Topology:
         if not 1280 <= mtu <= 65535:
             raise ConfigError("mtu", mtu, "an integer from 1280 to 65535")
         need("ip", "setpriv", *([] if offload == "veth" else ["ethtool"]))
-        self.mtu, self.offload = mtu, offload
+        self.mtu = mtu
+        self.offload: Literal["veth", "nic", "wire"] = offload
         self.hosts: list[Host] = []
         self.switch: Host | None = None
         self._folder: Folder | None = None
