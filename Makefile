@@ -89,7 +89,7 @@ lint: $(DEV) build ## every checker, Python, Cython and C
 	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	PATH=$(BIN):$$PATH cython-lint $(filter %.pyx %.pxd,$(PYX))
+	PATH=$(BIN):$$PATH cython-lint $(filter %.pyx %.pxd %.pxi,$(PYX))
 	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.[ch] csrc/*/*.[ch])
 	for cc in gcc clang; do \
 	    command -v $$cc >/dev/null || continue; \

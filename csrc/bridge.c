@@ -419,7 +419,7 @@ always_inline uint8_t learn_row(struct lane *lane, const struct burst *burst, si
             return OV_OK;
         return value & FDB_OWN ? OV_OWN_MAC : OV_SPOOFED_SOURCE;
     }
-    int result =
+    enum fdb_result result =
         fdb_learn(bridge->fdb, lane->source[i], lane->source_hash[i], from, now, &previous);
     if (likely(result == FDB_KNOWN))
         return OV_OK;
