@@ -7,10 +7,21 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { WAKE = 0xFFFFFFFF, BLIND_MS = 1, EXPIRY_NS = 100000000, DRAIN_ROUNDS = 256 };
+enum {
+    WAKE = 0xFFFFFFFF,
+    BLIND_MS = 1,
+    EXPIRY_NS = 100000000,
+    DRAIN_ROUNDS = 256,
+    WINDOW_NS = 1000000, /* how long arrivals are counted */
+    WINDOW_HOT = 80,     /* rows in it that make waiting worth its while */
+    LINGER_ROWS = 64,    /* a round with as many need not wait */
+    LINGER_NS = 20000,
+    SLACK_NS = 1000,
+};
 
 static uint64_t clock_ns(void)
 {
@@ -124,6 +135,25 @@ static void enter(struct worker *w)
     pthread_mutex_lock(&w->gate);
 }
 
+/* Let packets gather, if they come fast and the last round had few. */
+static void linger(const struct worker *w)
+{
+    const struct timespec t = {.tv_nsec = LINGER_NS};
+    if (w->hot && w->last_rows < LINGER_ROWS)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+static void take_pulse(struct worker *w, uint64_t rows)
+{
+    w->last_rows = rows;
+    w->window_rows += rows;
+    if (w->lane.now - w->window >= WINDOW_NS) {
+        w->hot = w->window_rows * WINDOW_NS >= WINDOW_HOT * (w->lane.now - w->window);
+        w->window = w->lane.now;
+        w->window_rows = 0;
+    }
+}
+
 uint64_t loop_round(struct worker *w, int timeout)
 {
     struct epoll_event events[LOOP_EVENTS];
@@ -154,6 +184,7 @@ uint64_t loop_round(struct worker *w, int timeout)
             fragment_expire(w->lane.fragments, w->lane.now);
         w->expiry = w->lane.now + EXPIRY_NS;
     }
+    take_pulse(w, rows);
     w->rounds++;
     pthread_mutex_unlock(&w->gate);
     return rows;
@@ -161,8 +192,11 @@ uint64_t loop_round(struct worker *w, int timeout)
 
 void loop_run(struct worker *w)
 {
-    while (__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE) == 0)
+    prctl(PR_SET_TIMERSLACK, (unsigned long)SLACK_NS, 0, 0, 0);
+    while (__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE) == 0) {
+        linger(w);
         loop_round(w, LOOP_RETRY_MS);
+    }
     for (int i = 0; i < DRAIN_ROUNDS && loop_round(w, 0) != 0; i++)
         ;
 }

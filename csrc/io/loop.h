@@ -42,6 +42,12 @@ struct worker {
     uint32_t stop; /* not zero: end */
     uint32_t *rows;
     uint8_t *arena; /* of lane.in; a device may lend its own */
+    /* While packets come fast, a round waits a little, so that the next has many:
+     * to be woken for each costs the sender more than the packet. */
+    uint64_t window; /* ns: when the rows were counted from */
+    uint64_t window_rows;
+    uint64_t last_rows; /* of the round before */
+    bool hot;
     uint64_t rounds, bursts;
 };
 
