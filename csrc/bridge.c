@@ -394,7 +394,7 @@ static void forward_row(struct lane *lane, struct burst *burst, size_t i)
 
 /* ---- learning -------------------------------------------------------------------------- */
 
-static void learned(struct lane *lane, const struct burst *burst, size_t i, int result,
+static void learned(struct lane *lane, const struct burst *burst, size_t i, enum fdb_result result,
                     uint32_t previous)
 {
     struct event event = {
