@@ -40,6 +40,13 @@ def test_every_command_is_in_its_page() -> None:
     assert documented == set(cli.list_commands(click.Context(cli)))
 
 
+def test_operations_tells_how_to_look_at_lro_and_turn_it_off() -> None:
+    """STT-49: what a network card does is for its owner to check."""
+    page = (DOCS / "operations.rst").read_text()
+    assert re.search(r"^    ethtool -k \w+ .*large-receive-offload", page, re.MULTILINE)
+    assert re.search(r"^    ethtool -K \w+ lro off", page, re.MULTILINE)
+
+
 def test_every_drop_reason_has_its_row_in_operations() -> None:
     """One row a status, except those of batches that are made by hand, which it names."""
     page = (DOCS / "operations.rst").read_text()
