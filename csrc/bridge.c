@@ -127,7 +127,8 @@ static void to_port(struct lane *lane, struct burst *burst, size_t i, uint32_t d
     const struct port *port = &lane->bridge->ports[dest];
     struct tally *tally = tally_of(lane, burst->network[i]);
     struct ov_batch *b = &burst->b;
-    if (unlikely(!port->used)) { /* taken away, and the FDB not told yet */
+    /* Taken away, and the FDB not told yet; or its number is another's by now. */
+    if (unlikely(!port->used || port->network != burst->network[i])) {
         drop(lane, burst, i, OV_NO_DESTINATION);
         return;
     }
@@ -222,6 +223,10 @@ static void to_remote(struct lane *lane, struct burst *burst, size_t i, uint32_t
     struct tally *tally = tally_of(lane, burst->network[i]);
     const struct network *network = &bridge->networks[burst->network[i]];
     struct ov_batch *b = &burst->b;
+    if (unlikely(!remote->used || remote->network != burst->network[i])) {
+        drop(lane, burst, i, OV_NO_DESTINATION);
+        return;
+    }
     if (unlikely(!remote->resolved)) {
         drop(lane, burst, i, OV_UNRESOLVED);
         return;

@@ -66,5 +66,10 @@ cdef extern from "io/device.h" nogil:
 
 cdef class Queue:
     cdef device *d
+    cdef object user  # the Chassis that has it
+    cdef int busy  # calls that run without the GIL
+    cdef bint closing
     cdef int attach(self, device *d) except -1
     cdef device *open(self) except NULL
+    cdef int done(self) except -1
+    cdef int shut(self) except -1

@@ -247,7 +247,7 @@ int chassis_plug(struct chassis *c, uint32_t worker, uint32_t device, struct dev
     *slot = (struct slot){.device = queue, .lock = lock, .reads = reads};
     if (loop_attach(&c->workers[worker], device) == 0)
         return 0;
-    slot->device = NULL;
+    *slot = (struct slot){0};
     return -1;
 }
 
@@ -262,6 +262,19 @@ void chassis_unplug(struct chassis *c, uint32_t device)
     struct attachment *a = &c->bridge.attachments[device];
     free((void *)(uintptr_t)a->by_vlan);
     *a = (struct attachment){.untagged = BRIDGE_NOWHERE};
+}
+
+void chassis_evict(struct chassis *c, const struct device *queue)
+{
+    for (uint32_t i = 0; i < c->worker_count; i++) {
+        struct worker *w = &c->workers[i];
+        for (uint32_t k = 0; k < w->slot_count; k++) {
+            if (w->slots[k].device != queue)
+                continue;
+            loop_detach(w, k);
+            w->slots[k] = (struct slot){0};
+        }
+    }
 }
 
 int chassis_reassemble(struct chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed)

@@ -41,6 +41,9 @@ int chassis_vlan(struct chassis *c, uint32_t device, int32_t vlan, uint32_t port
 int chassis_plug(struct chassis *c, uint32_t worker, uint32_t device, struct device *queue,
                  pthread_mutex_t *lock, bool reads);
 void chassis_unplug(struct chassis *c, uint32_t device);
+/* A queue is about to be closed: no worker uses it any more, and what is sent
+ * to its device gets OV_DEVICE_DOWN. */
+void chassis_evict(struct chassis *c, const struct device *queue);
 /* Give every worker a reassembler of this many bytes; once. */
 int chassis_reassemble(struct chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed);
 

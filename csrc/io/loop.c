@@ -108,7 +108,8 @@ static uint64_t serve_blind(struct worker *w)
 {
     uint64_t rows = 0;
     for (uint32_t i = 0; i < w->slot_count; i++)
-        if (w->slots[i].device != NULL && w->slots[i].reads && w->slots[i].device->fd < 0)
+        if (w->slots[i].device != NULL && w->slots[i].reads && w->slots[i].device->fd < 0 &&
+            w->slots[i].retry == 0)
             rows += serve(w, i);
     return rows;
 }

@@ -153,6 +153,7 @@ cdef extern from "io/chassis.h" nogil:
     int chassis_plug(chassis *c, uint32_t worker, uint32_t device, device *queue,
                      pthread_mutex_t *lock, bint reads)
     void chassis_unplug(chassis *c, uint32_t device)
+    void chassis_evict(chassis *c, const device *queue)
     int chassis_join(chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed)
     int chassis_reassemble(chassis *c, uint64_t memory, uint64_t timeout, uint64_t seed)
     void chassis_tally(const chassis *c, uint32_t slot, tally *total)
@@ -311,9 +312,14 @@ cdef class Chassis:
         cdef list locks = []
         if not 0 < count <= workers:
             raise ValueError(f"{count} queues for {workers} workers")
+        for queue in queues:
+            queue.open()
+            if queue.user is not None:
+                raise ValueError("the device is in use")
         self.plugged[device] = (queues, locks)
-        for k in range(count):
+        for queue in queues:
             locks.append(Lock())
+            queue.user = self
         for w in range(workers):
             q = w % count
             queue = queues[q]
@@ -321,13 +327,23 @@ cdef class Chassis:
             # A queue that only one worker uses needs no lock.
             if chassis_plug(self.c, w, device, queue.open(),
                             &lock.mutex if workers > count else NULL, w < count) != 0:
-                chassis_unplug(self.c, device)
-                del self.plugged[device]
-                raise os_error(errno, "epoll")
+                error = os_error(errno, "epoll")
+                self.unplug(device)
+                raise error
 
     def unplug(self, uint32_t device):
+        cdef Queue queue
         chassis_unplug(self.c, device)
-        self.plugged.pop(device, None)
+        for queue in self.plugged.pop(device, ((), ()))[0]:
+            queue.user = None
+
+    cdef int evict(self, device *queue) except -1:
+        """Take back a queue that is about to be closed; not between hold and release."""
+        with nogil:
+            chassis_hold(self.c)
+            chassis_evict(self.c, queue)
+            chassis_release(self.c)
+        return 0
 
     def reassemble(self, uint64_t memory, uint64_t timeout, uint64_t seed):
         good(chassis_reassemble(self.c, memory, timeout, seed))
@@ -337,10 +353,15 @@ cdef class Chassis:
 
     # -- work
 
+    def ready(self):
+        """Forget that the workers were stopped; before they run."""
+        cdef uint32_t w
+        for w in range(self.c.worker_count):
+            self.c.workers[w].stop = 0
+
     def run(self, uint32_t w):
         """Work until stopped."""
         cdef worker *one = &self.c.workers[w]
-        one.stop = 0
         with nogil:
             loop_run(one)
 

@@ -60,9 +60,8 @@ cdef class PythonQueue(Queue):
         return self.device.send(batch)
 
     def close(self):
-        if self.d != NULL:
-            free(self.d)
-            self.d = NULL
+        if self.d != NULL and not self.closing:
+            self.shut()
             self.device.close()
 
     cdef int keep(self, error) except -1:

@@ -11,6 +11,9 @@ cdef object os_error(int number, str what):
     return OSError(number, f"{what}: {os.strerror(number)}")
 
 
+cdef class Chassis
+
+
 cdef class Queue:
     """A device's queue.  Use from one thread at a time; a worker that has it is one."""
 
@@ -19,12 +22,36 @@ cdef class Queue:
         return 0
 
     cdef device *open(self) except NULL:
-        if self.d == NULL:
+        if self.d == NULL or self.closing:
             raise ValueError("the device is closed")
         return self.d
 
+    cdef int done(self) except -1:
+        """At the end of a call that ran without the GIL: a close that came meanwhile is done."""
+        self.busy -= 1
+        if self.closing and self.busy == 0:
+            self.shut()
+        return 0
+
+    cdef int shut(self) except -1:
+        """Give the struct back, once no worker has it."""
+        cdef device *d = self.d
+        self.closing = True
+        if self.user is not None:
+            (<Chassis>self.user).evict(d)
+        self.d = NULL
+        d.ops.close(d)
+        return 0
+
     def __dealloc__(self):
-        self.close()
+        if self.d != NULL:
+            self.d.ops.close(self.d)
+            self.d = NULL
+
+    @property
+    def used(self):
+        """Whether a switch has it."""
+        return self.user is not None
 
     @property
     def handle(self):
@@ -33,7 +60,7 @@ cdef class Queue:
 
     @property
     def closed(self):
-        return self.d == NULL
+        return self.d == NULL or self.closing
 
     @property
     def mtu(self):
@@ -52,10 +79,12 @@ cdef class Queue:
         cdef device *d = self.open()
         cdef ov_batch lent = b[0]
         cdef int64_t n
+        self.busy += 1
         with nogil:
             n = d.ops.recv(d, &lent)
             if n >= 0 and lent.data != b.data:
                 n = copy_lent(d, &lent, b)
+        self.done()
         if n < 0:
             raise os_error(<int>-n, "recv")
         b.count = <uint64_t>n
@@ -70,11 +99,13 @@ cdef class Queue:
         cdef uint32_t *rows = <uint32_t *>malloc((count + 1) * sizeof(uint32_t))
         if rows == NULL:
             raise MemoryError
+        self.busy += 1
         with nogil:
             for i in range(count):
                 rows[i] = <uint32_t>i
             sent = d.ops.send(d, b, rows, count)
         free(rows)
+        self.done()
         return sent
 
     @property
@@ -85,9 +116,14 @@ cdef class Queue:
         return s.rx_packets, s.rx_bytes, s.tx_packets, s.tx_bytes, lost
 
     def close(self):
-        if self.d != NULL:
-            self.d.ops.close(self.d)
-            self.d = NULL
+        """Give it back.  A switch that has it sends to it and receives from it no more; a
+        recv or send in another thread ends first."""
+        if self.d == NULL or self.closing:
+            return
+        if self.busy:
+            self.closing = True
+        else:
+            self.shut()
 
 
 cdef enum:

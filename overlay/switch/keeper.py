@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import threading
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from overlay.address import ip_address
@@ -28,6 +30,7 @@ __all__ = ["Keeper"]
 _TICK = 0.1  # seconds between two looks at events, ageing and errors
 _RESOLVE = 0.5  # seconds between two looks at next hops
 _SWEEP = 1.0  # seconds between two looks through the FDB for what is too old
+_EVENTS = 65536  # taken from the workers at a time
 _WELCOME = 256  # remotes of a network from which on strangers do not become remotes
 
 
@@ -36,43 +39,53 @@ class Keeper:
 
     def __init__(self, vtep: Vtep) -> None:
         self._vtep = vtep
-        self.stopping = threading.Event()
+        self._waiting: deque[Event] = deque()
+        self._telling = threading.RLock()  # one thread at a time calls on_event
 
-    def run(self) -> None:
-        """Look after everything until told to stop."""
+    def run(self, stopping: threading.Event) -> None:
+        """Look after everything until told to stop.
+
+        What on_event raises is shown as any thread's exception is, and ends nothing.
+        """
         swept = resolved = self._vtep.clock()
-        while not self.stopping.wait(_TICK):
-            self.report()
+        while not stopping.wait(_TICK):
+            self._do(self.report)
             now = self._vtep.clock()
             if now - swept >= _SWEEP:
                 swept = now
-                self.age()
+                self._do(self.age)
             if now - resolved >= _RESOLVE:
                 resolved = now
-                self._resolve()
-            self._listen()
+                self._do(self._resolve)
+            self._do(self._listen)
+
+    def _do(self, duty: Callable[[], object]) -> None:
+        try:
+            duty()
+        except Exception as error:
+            thread = threading.current_thread()
+            threading.excepthook(
+                threading.ExceptHookArgs((type(error), error, error.__traceback__, thread))
+            )
 
     def age(self, now: float | None = None) -> int:
         """Forget the MAC addresses that were silent for too long; returns how many went."""
         when = self._vtep.clock() if now is None else now
         cursor = gone = 0
         while True:
-            cursor, keys, values = self._vtep._table.age(int(when), cursor, 65536)
-            gone += len(keys)
-            for key, value in zip(keys.tolist(), values.tolist(), strict=True):
-                network = self._vtep._by_number.get((key >> 48) - 1)
-                if network is not None:
-                    self._tell(
-                        Event(
-                            "aged",
-                            when,
-                            network,
-                            mac=mac_of(key & (1 << 48) - 1),
-                            where=self._vtep._where(value & 0xFFFFFF),
-                        )
-                    )
+            with self._vtep._lock:
+                cursor, keys, values = self._vtep._table.age(int(when), cursor, 65536)
+                gone += len(keys)
+                for key, value in zip(keys.tolist(), values.tolist(), strict=True):
+                    network = self._vtep._by_number.get((key >> 48) - 1)
+                    where = self._vtep._where(value & 0xFFFFFF)
+                    if network is not None:
+                        mac = mac_of(key & (1 << 48) - 1)
+                        self._waiting.append(Event("aged", when, network, mac=mac, where=where))
             if cursor == 0:
-                return gone
+                break
+        self._deliver()
+        return gone
 
     def _resolve(self) -> None:
         """Look again at how packets to remotes leave."""
@@ -124,27 +137,50 @@ class Keeper:
                 )
 
     def _tell(self, event: Event) -> None:
-        if self._vtep.on_event is not None:
-            self._vtep.on_event(event)
+        with self._telling:
+            if self._vtep.on_event is not None:
+                self._vtep.on_event(event)
 
     def report(self) -> None:
         """Pass on what the workers told."""
+        self.collect()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while self._waiting:
+            try:
+                event = self._waiting.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            if event.kind == "remote" and event.network is not None:
+                assert event.address is not None
+                assert event.tunnel is not None
+                self._welcome(event.network, event.address, event.tunnel)
+            self._tell(event)
+
+    def collect(self) -> None:
+        """Turn what the workers told to words: numbers mean what they do now."""
+        with self._vtep._lock:
+            self._collect()
+
+    def _collect(self) -> None:
         names = {kind.number: name for name, kind in PROTOCOLS.items()}
-        for raw in self._vtep._chassis.events(4096):
+        for raw in self._vtep._chassis.events(_EVENTS):
             kind, ns, number, mac, where, previous, status, protocol, address = raw
             network = self._vtep._by_number.get(number)
             name = KINDS[kind]
             when = ns / 1e9
             if name == "drop":
-                self._tell(Event(name, when, network, status=Status(status)))
+                self._waiting.append(Event(name, when, network, status=Status(status)))
             elif network is None:
                 continue
             elif name == "remote":
                 text = str(ipaddress.ip_address(address))
-                self._welcome(network, text, names[protocol])
-                self._tell(Event(name, when, network, address=text, tunnel=names[protocol]))
+                self._waiting.append(
+                    Event(name, when, network, address=text, tunnel=names[protocol])
+                )
             else:
-                self._tell(
+                self._waiting.append(
                     Event(
                         name,
                         when,

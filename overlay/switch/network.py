@@ -5,10 +5,9 @@ Made by :class:`~overlay.switch.vtep.Vtep` and by one another, not by hand.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any, Literal
 
-from overlay.address import mac_address
+from overlay.address import ip_address, mac_address
 from overlay.errors import ConfigError
 from overlay.tunnel import PROTOCOLS, Tunnel, boolean, choice, integer
 
@@ -40,6 +39,7 @@ class Port:
         #: VID that its frames carry on the device, or None.
         self.vlan = vlan
         self.name = name
+        self._last = Traffic()  # once it is taken away
 
     @property
     def stats(self) -> Traffic:
@@ -67,6 +67,7 @@ class Remote:
         self.mtu = 0
         #: False while there is no route, or the next hop does not answer.
         self.resolved = True
+        self._last = Traffic()  # once it is taken away
 
     @property
     def address(self) -> str:
@@ -114,6 +115,8 @@ class Network:
         self.key = key
         #: Protocol of remotes that name none.
         self.tunnel = choice("tunnel", tunnel, tuple(PROTOCOLS))
+        if name is not None and not isinstance(name, str):
+            raise ConfigError("name", name, "text")
         self.name = str(key) if name is None else name
         self.options = options
         self._mtu = None if mtu is None else integer("mtu", mtu, 68, 65535)
@@ -130,6 +133,7 @@ class Network:
         self.gbp = None if gbp is None else integer("gbp", gbp, 0, 65535)
         self._ports: list[Port] = []
         self._remotes: list[Remote] = []
+        self._last = NetworkStats()  # once it is taken away
         table = vtep._table
         #: Who is where.
         self.fdb: Fdb[Port | Remote] = Fdb(table, number, self._dest_of, vtep._where, vtep.clock)
@@ -284,7 +288,7 @@ class Network:
         if isinstance(remote, Remote):
             found = [remote] if remote in self._remotes else []
         else:
-            text = str(ipaddress.ip_address(remote))
+            text = ip_address("remote", remote)
             found = [one for one in self._remotes if one.address == text]
         if not found:
             raise ConfigError("remote", remote, "a remote of this network")

@@ -18,7 +18,7 @@ from overlay.address import ip_address, mac_address, mac_bytes
 from overlay.errors import ConfigError
 from overlay.io.device import Device, live
 from overlay.record import CONFIG, tunnel_record
-from overlay.tunnel import PROTOCOLS, STT, choice, integer
+from overlay.tunnel import PROTOCOLS, STT, boolean, choice, integer
 
 from .network import Network, Port, Remote
 from .stats import NetworkStats, Traffic
@@ -77,6 +77,8 @@ class Registry:
     ) -> None:
         self._live: Any = live()
         self.workers = integer("workers", workers, 1, 64)
+        integer("macs", macs, 1, 1 << 30)
+        integer("neighbors", neighbors, 1, 1 << 24)
         self._most = integer("networks", networks, 1, 65534)
         self._reassembly = integer("reassembly", reassembly, 1 << 16, 1 << 36)
         self._seed = seed
@@ -96,6 +98,7 @@ class Registry:
         self._keys: dict[tuple[int, int], list[int]] = {}  # (protocol, key): [network, uses]
         self._attached: dict[int, Attached] = {}
         self._gone = NetworkStats()
+        self._closed = False
         self._underlay: Underlay
         self.local: str
 
@@ -117,6 +120,10 @@ class Registry:
         queues = device.queues
         if not 1 <= len(queues) <= self.workers:
             raise ConfigError("device", device, f"one with at most {self.workers} queues")
+        if any(queue.closed for queue in queues):
+            raise ConfigError("device", device, "one that is open")
+        if any(queue.used for queue in queues):
+            raise ConfigError("device", device, "one that is in no other use")
         number = self._numbers["device"].take()
         try:
             with self._held():
@@ -126,6 +133,14 @@ class Registry:
             self._numbers["device"].give(number)
             raise
         return number
+
+    def _unplug(self, number: int) -> None:
+        with self._held():
+            self._chassis.unplug(number)
+        self._numbers["device"].give(number)
+
+    def _settle(self) -> None:
+        """Events that speak of what is about to go, by its number, are turned to words."""
 
     # -- networks --------------------------------------------------------------------
 
@@ -213,11 +228,17 @@ class Registry:
     ) -> Port:
         if not isinstance(device, Device):
             raise ConfigError("device", device, "a Device")
+        if any(queue.closed for queue in device.queues):
+            raise ConfigError("device", device, "one that is open")
         if device.underlay:
             raise ConfigError("device", device, "a device of frames, not of the underlay")
         if vlan is not None:
             integer("vlan", vlan, 0, 4095)
         own = device.mac if mac is None else mac_bytes(mac_address("mac", mac))
+        if mac is not None and own is not None and (own[0] & 1 or not any(own)):
+            raise ConfigError("mac", mac, "the MAC address of one host")
+        if name is not None and not isinstance(name, str):
+            raise ConfigError("name", name, "text")
         with self._lock:
             self._find(network)
             attached = self._attached.get(id(device))
@@ -263,6 +284,8 @@ class Registry:
                 if not attached.vlans:
                     self._chassis.unplug(attached.number)
             self._forget(network, port.number)
+            self._settle()
+            port._last = self._port_traffic(port)
             if not attached.vlans:
                 del self._attached[id(port.device)]
                 self._numbers["device"].give(attached.number)
@@ -283,6 +306,8 @@ class Registry:
     ) -> Remote:
         protocol = choice("tunnel", network.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS))
         address = ip_address("remote", address)
+        boolean("relay", relay)
+        boolean("flood", flood)
         with self._lock:
             self._find(network)
             if any(r.address == address and r.protocol == protocol for r in network._remotes):
@@ -339,6 +364,8 @@ class Registry:
                     self._live.NO_INDEX,
                 )
             self._forget(network, remote.number | self._live.REMOTE)
+            self._settle()
+            remote._last = self._remote_traffic(remote)
             self._drop_key(remote.protocol, remote.tunnel.key)
             del self._remotes[remote.number]
             self._numbers["remote"].give(remote.number)
@@ -368,16 +395,25 @@ class Registry:
         return NetworkStats(Traffic(*ports), Traffic(*tunnels), copies, answers, drops)
 
     def _network_stats(self, network: Network) -> NetworkStats:
-        one = self._tally(network.number + 1)
+        with self._lock:
+            if self._by_number.get(network.number) is not network:
+                return network._last
+            one = self._tally(network.number + 1)
         return NetworkStats(
             one.ports, one.tunnels, one.copies, one.answers, one.drops, len(network.fdb)
         )
 
     def _port_traffic(self, port: Port) -> Traffic:
-        return Traffic(*self._chassis.port_traffic(port.number))
+        with self._lock:
+            if self._ports.get(port.number) is not port:
+                return port._last
+            return Traffic(*self._chassis.port_traffic(port.number))
 
     def _remote_traffic(self, remote: Remote) -> Traffic:
-        return Traffic(*self._chassis.remote_traffic(remote.number))
+        with self._lock:
+            if self._remotes.get(remote.number) is not remote:
+                return remote._last
+            return Traffic(*self._chassis.remote_traffic(remote.number))
 
 
 def _packed(address: str) -> bytes:

@@ -57,6 +57,7 @@ class Underlay:
         workers: int,
         checksum: bool,
         plug: Callable[[Device], int],
+        unplug: Callable[[int], None],
     ) -> None:
         self.local = local
         self._port = port
@@ -64,6 +65,7 @@ class Underlay:
         self._workers = workers
         self._checksum = checksum
         self._plug = plug
+        self._unplug = unplug
         self._devices: dict[str, Device] = {}
         self._numbers: dict[int, int] = {}
         self._owned: list[Device] = []
@@ -178,7 +180,10 @@ class Underlay:
         return max(0, tunnel.inner_mtu(mtu)) + 14
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Let go of all devices, and close what was opened here."""
+        for number in self._numbers.values():
+            self._unplug(number)
+        self._numbers.clear()
         for device in self._owned:
             device.close()
         self._owned.clear()

@@ -5,19 +5,18 @@ What lives here: what its user calls.  What must not: any decision about a frame
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from overlay.address import ip_address
+from overlay.address import ip_address, is_multicast
 from overlay.errors import ConfigError
 from overlay.io.device import Device
 from overlay.profile import Profile
 from overlay.record import Policy
-from overlay.tunnel import PROTOCOLS, choice, integer
+from overlay.tunnel import PROTOCOLS, boolean, choice, integer
 
 from .event import Event
 from .keeper import Keeper
@@ -91,6 +90,22 @@ class Vtep(Registry):
         if mtu is not None:
             integer("mtu", mtu, 576, 65535)
         integer("port", port, 1, 65535)
+        boolean("checksum", checksum)
+        if on_event is not None and not callable(on_event):
+            raise ConfigError("on_event", on_event, "a function")
+        integer("workers", workers, 1, 64)
+        self._profile = _live_profile(profile, port)
+        self._policy = Policy(self._profile)  # owns what its record points to
+        self._underlay = Underlay(
+            self.local,
+            underlay,
+            port=port,
+            mtu=mtu,
+            workers=workers,
+            checksum=checksum,
+            plug=self._plug,
+            unplug=self._unplug,
+        )
         super().__init__(
             seed=random.getrandbits(63) if seed is None else integer("seed", seed, 0, 2**63 - 1),
             workers=workers,
@@ -102,22 +117,12 @@ class Vtep(Registry):
         self.on_event = on_event
         self._keeper = Keeper(self)
         self._threads: list[threading.Thread] = []
-        self._closed = False
-        self._profile = _live_profile(profile, port)
-        self._policy = Policy(self._profile)  # owns what its record points to
+        self._ending: list[threading.Thread] = []
+        self._stopping = threading.Event()
         with self._held():
             self._chassis.policy(self._policy.record)
             if self.fragments == "reassemble":
                 self._chassis.join(_FRAGMENTS, int(REASSEMBLY_SECONDS * 1e9), self._seed)
-        self._underlay = Underlay(
-            self.local,
-            underlay,
-            port=port,
-            mtu=mtu,
-            workers=self.workers,
-            checksum=checksum,
-            plug=self._plug,
-        )
 
     def add_network(
         self,
@@ -157,7 +162,13 @@ class Vtep(Registry):
         """
         chosen = choice("tunnel", self.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS))
         _check_key(chosen, key, self.local)
+        if isinstance(remotes, (str, bytes)) or not isinstance(remotes, Iterable):
+            raise ConfigError("remotes", remotes, "a list of addresses")
+        if group is not None and not is_multicast(ip_address("group", group)):
+            raise ConfigError("group", group, "a multicast address")
         with self._lock:
+            if self._closed:
+                raise ValueError("the VTEP is closed")
             if (chosen, key) in self._networks:
                 raise ConfigError("key", key, f"a {chosen} network that is not here yet")
             if len(self._networks) >= self._most:
@@ -192,8 +203,6 @@ class Vtep(Registry):
                 for address in remotes:
                     network.add_remote(address)
                 if group is not None:
-                    if not ipaddress.ip_address(group).is_multicast:
-                        raise ConfigError("group", group, "a multicast address")
                     network.add_remote(group)
             except BaseException:
                 self.remove_network(network)
@@ -212,9 +221,11 @@ class Vtep(Registry):
             with self._held():
                 self._chassis.network_gone(found.number)
                 self._drop_key(found.tunnel, found.key)
-                self._gone = self._gone.plus(self._tally(found.number + 1))
+                found._last = self._tally(found.number + 1)
+                self._gone = self._gone.plus(found._last)
             self._forget(found)
             self._neighbors.flush(found.number, statics=True)
+            self._settle()
             del self._networks[found.tunnel, found.key]
             del self._by_number[found.number]
             self._numbers["network"].give(found.number)
@@ -242,6 +253,9 @@ class Vtep(Registry):
         """The path to an address carries only ``mtu`` bytes of IP: at least 576, IPv6 1280."""
         self._keeper.path_mtu(address, mtu)
 
+    def _settle(self) -> None:
+        self._keeper.collect()
+
     # -- running ------------------------------------------------------------------
 
     @property
@@ -252,17 +266,19 @@ class Vtep(Registry):
     def start(self) -> None:
         """Start the workers; a second call does nothing."""
         with self._lock:
-            if self._threads or self._closed:
-                if self._closed:
-                    raise ValueError("the VTEP is closed")
+            if self._closed:
+                raise ValueError("the VTEP is closed")
+            if self._threads:
                 return
-            self._keeper.stopping.clear()
-            targets: list[tuple[str, Callable[..., None], tuple[int, ...]]] = [
-                (f"overlay-worker-{w}", self._chassis.run, (w,)) for w in range(self.workers)
+            _join(self._ending)  # workers, which take no lock
+            self._chassis.ready()
+            self._stopping = threading.Event()
+            targets: list[tuple[str, Callable[..., None], object]] = [
+                (f"overlay-worker-{w}", self._chassis.run, w) for w in range(self.workers)
             ]
-            targets.append(("overlay-control", self._keeper.run, ()))
-            for name, target, args in targets:
-                thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+            targets.append(("overlay-control", self._keeper.run, self._stopping))
+            for name, target, argument in targets:
+                thread = threading.Thread(target=target, args=(argument,), name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
@@ -270,27 +286,24 @@ class Vtep(Registry):
         """Forward what has arrived, then stop the workers."""
         with self._lock:
             threads, self._threads = self._threads, []
-        self._keeper.stopping.set()
-        for w in range(self.workers):
-            self._chassis.stop(w)
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join()
+            if threads:
+                self._ending = threads[: self.workers]
+                self._stopping.set()
+                for w in range(self.workers):
+                    self._chassis.stop(w)
+        _join(threads)
         self._keeper.report()
 
     def close(self) -> None:
         """Stop, and give back what was opened here; devices of ports are the caller's."""
-        if self._closed:
-            return
-        self.stop()
-        with self._lock:
-            for network in list(self._networks.values()):
-                self.remove_network(network)
-            for number in self._underlay._numbers.values():
-                with self._held():
-                    self._chassis.unplug(number)
-            self._underlay.close()
-            self._closed = True
+        try:
+            self.stop()
+        finally:
+            with self._lock:
+                for network in list(self._networks.values()):
+                    self.remove_network(network)
+                self._underlay.close()
+                self._closed = True
 
     def poll(self, timeout: float = 0.0) -> int:
         """One round of every worker in the calling thread; returns the rows received.
@@ -343,6 +356,12 @@ class Vtep(Registry):
         return f"<Vtep {self.local}, {len(self._networks)} networks, {state}>"
 
 
+def _join(threads: Iterable[threading.Thread]) -> None:
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()
+
+
 def _local_address(local: str) -> str:
     try:
         return ip_address("local", local)
@@ -351,7 +370,10 @@ def _local_address(local: str) -> str:
             raise
     from overlay.io.route import address_of
 
-    return ip_address("local", address_of(local))
+    try:
+        return ip_address("local", address_of(local))
+    except ConfigError as error:
+        raise ConfigError("local", local, error.expected) from None
 
 
 def _check_key(tunnel: str, key: int, local: str) -> None:
