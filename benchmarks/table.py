@@ -13,7 +13,7 @@ from typing import Any
 
 import overlay
 
-from . import capture, fdb, peer, question, traffic
+from . import bridge, capture, fdb, peer, question, traffic
 from .measure import Contender, interleave, pinned
 from .row import Row
 
@@ -27,6 +27,8 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "pcap": lambda given: capture.pcap_to_pcap(given.pcap_mb),
     "threads": lambda _: question.threads(),
     "macs": lambda _: fdb.mac_table(),
+    "switch": lambda _: bridge.switch_in_memory(),
+    "networks": lambda _: bridge.set_up(),
     "peers": lambda _: against_peers(),
 }
 

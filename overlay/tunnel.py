@@ -31,9 +31,12 @@ _MISSING: Any = None  # a value that __post_init__ derives from the other fields
 
 def integer(name: str, value: object, low: int, high: int) -> int:
     """``value`` as an int within ``low..high``, or :class:`ConfigError`."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if type(value) is int:
+        number = value
+    elif isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise ConfigError(name, value, f"an integer in {low}..{high}")
-    number = value.__index__()
+    else:
+        number = value.__index__()
     if not low <= number <= high:
         raise ConfigError(name, value, f"an integer in {low}..{high}")
     return number

@@ -118,6 +118,8 @@ class Network:
         if name is not None and not isinstance(name, str):
             raise ConfigError("name", name, "text")
         self.name = str(key) if name is None else name
+        #: A tunnel of this network, to nowhere: what all of its kind have.
+        self.shape: Tunnel
         self.options = options
         self._mtu = None if mtu is None else integer("mtu", mtu, 68, 65535)
         self._learn = boolean("learn", learn)

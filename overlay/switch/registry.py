@@ -176,11 +176,7 @@ class Registry:
     def _network_mtu(self, network: Network) -> int:
         if network._mtu is not None:
             return network._mtu
-        path = Path(mtu=self._underlay.mtu(network.tunnel))
-        shape = self._underlay.build(
-            network.tunnel, network.key, self.local, path, **self._options(network, network.tunnel)
-        )
-        return max(68, shape.inner_mtu(path.mtu))
+        return max(68, network.shape.inner_mtu(self._underlay.mtu(network.tunnel)))
 
     def _options(self, network: Network, protocol: str) -> dict[str, Any]:
         options = {"seed": self._seed, **network.options}

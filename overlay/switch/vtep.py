@@ -23,7 +23,7 @@ from .keeper import Keeper
 from .network import Network
 from .registry import REASSEMBLY_SECONDS, Registry
 from .stats import VtepStats
-from .underlay import Underlay
+from .underlay import Path, Underlay
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -161,7 +161,7 @@ class Vtep(Registry):
         :param options: of every tunnel: ``ttl``, ``dscp``, ``flow_id``...
         """
         chosen = choice("tunnel", self.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS))
-        _check_key(chosen, key, self.local)
+        integer(PROTOCOLS[chosen].key_field, key, 0, 2**64 - 1)
         if isinstance(remotes, (str, bytes)) or not isinstance(remotes, Iterable):
             raise ConfigError("remotes", remotes, "a list of addresses")
         if group is not None and not is_multicast(ip_address("group", group)):
@@ -191,7 +191,9 @@ class Vtep(Registry):
                     name=name,
                     options=options,
                 )
-                self._underlay.device(chosen)
+                network.shape = self._underlay.build(
+                    chosen, key, self.local, Path(), **self._options(network, chosen)
+                )
                 self._use_key(chosen, key, number)
             except BaseException:
                 self._numbers["network"].give(number)
@@ -374,12 +376,6 @@ def _local_address(local: str) -> str:
         return ip_address("local", address_of(local))
     except ConfigError as error:
         raise ConfigError("local", local, error.expected) from None
-
-
-def _check_key(tunnel: str, key: int, local: str) -> None:
-    kind = PROTOCOLS[tunnel]
-    values: dict[str, Any] = {"local": local, "remote": local, kind.key_field: key}
-    kind(**values)
 
 
 def _live_profile(profile: Profile | str, port: int) -> Profile:
