@@ -251,7 +251,8 @@ static void to_remote(struct lane *lane, struct burst *burst, size_t i, uint32_t
         b = &burst->b;
     }
     uint32_t length = b->length[i];
-    int status = tunnel_encap_row(&remote->tunnel, b, i, lane->sequence++);
+    int status = tunnel_encap_row(&remote->tunnel, b, i, lane->sequence);
+    lane->sequence += b->mss[i] == 0 ? 1 : 1 + length / b->mss[i]; /* as many as it is cut to */
     if (unlikely(status != OV_OK)) {
         drop(lane, burst, i, (uint8_t)status);
         return;

@@ -6,7 +6,7 @@
  * The bridge is read by every lane (a worker has one) and changed only while
  * none runs; the FDB and the neighbours have locks of their own.  Guarantees:
  * a frame leaves only to ports and remotes of the network that it came in by;
- * what came from a remote goes to another remote only where the first is a
+ * what came from a remote goes to another remote only where one of them is a
  * relay; every frame is handed out, or has a status that is counted.
  */
 #ifndef BRIDGE_H

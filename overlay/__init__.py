@@ -32,6 +32,9 @@ from .tunnel import NVGRE, PROTOCOLS, STT, VXLAN, Tunnel
 
 if TYPE_CHECKING:
     from .switch import Event as Event
+    from .switch import Network as Network
+    from .switch import Port as Port
+    from .switch import Remote as Remote
     from .switch import Vtep as Vtep
 
 __version__ = "0.1.0"
@@ -90,7 +93,7 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module(f"overlay.{name}")
-    if name in ("Event", "Vtep"):
+    if name in ("Event", "Network", "Port", "Remote", "Vtep"):
         from . import switch
 
         return getattr(switch, name)
