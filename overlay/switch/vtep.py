@@ -191,6 +191,7 @@ class Vtep(Registry):
                     name=name,
                     options=options,
                 )
+                self._underlay.device(chosen)
                 network.shape = self._underlay.build(
                     chosen, key, self.local, Path(), **self._options(network, chosen)
                 )
