@@ -113,7 +113,7 @@ struct device *packet_open(const struct packet_options *o)
     p->device.underlay = o->protocols != 0;
     p->interface = (int)if_nametoindex(o->interface);
     p->protocols = o->protocols;
-    p->path_least = UINT32_MAX;
+    paths_begin(&p->paths);
     p->group = -1;
     p->socket =
         p->interface == 0 ? -1 : socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -125,6 +125,11 @@ struct device *packet_open(const struct packet_options *o)
     packet_close(&p->device);
     errno = error;
     return NULL;
+}
+
+void packet_path_mtu(struct device *d, const struct path_address *remote, uint32_t mtu)
+{
+    paths_set(&((struct packet *)d)->paths, remote, mtu);
 }
 
 int packet_group(const struct device *d)

@@ -7,17 +7,13 @@
 #define PACKET_H
 
 #include "device.h"
-
-struct packet_address {
-    uint8_t family; /* 4 or 6 */
-    uint8_t bytes[16];
-};
+#include "path.h"
 
 struct packet_options {
     const char *interface;
     uint32_t protocols; /* bits 1 << enum ov_protocol of the underlay; 0: a port */
     uint16_t port;      /* VXLAN's, of UDP */
-    const struct packet_address *locals;
+    const struct path_address *locals;
     size_t local_count; /* underlay: only packets to these and to groups; 0: all that are ours */
     size_t ring;        /* bytes of a ring of the kernel's, or 0: batches of single packets */
     int fanout; /* how queues share what arrives, PACKET_FANOUT_*; -1: this is the only one */
@@ -38,7 +34,7 @@ int packet_group(const struct device *d);
 int packet_refresh(struct device *d);
 
 /* Packets to this remote have at most mtu bytes; from any thread. */
-void packet_path_mtu(struct device *d, const struct packet_address *remote, uint32_t mtu);
+void packet_path_mtu(struct device *d, const struct path_address *remote, uint32_t mtu);
 
 /* ---- what the files share ------------------------------------------------------ */
 
@@ -46,12 +42,6 @@ enum {
     PACKET_HEADROOM = 160, /* before each received frame, tags put back included */
     PACKET_SLOT = (DEVICE_FRAME_MAX + PACKET_HEADROOM + 127) / 64 * 64,
     PACKET_BURST = 64, /* packets in one system call */
-    PACKET_PATHS = 64, /* remotes whose path MTU is kept */
-};
-
-struct packet_path {
-    struct packet_address remote;
-    uint32_t mtu;
 };
 
 struct packet_receiver; /* packet_receive.c */
@@ -65,9 +55,7 @@ struct packet {
     int interface;
     int group; /* of fanout, or -1 */
     uint32_t protocols;
-    struct packet_path paths[PACKET_PATHS];
-    uint32_t path_count;
-    uint32_t path_least; /* of the remotes that found no place */
+    struct paths paths;
 };
 
 /* Let only the packets of the options' tunnels through; all of them, for a port.
@@ -85,8 +73,5 @@ int64_t packet_recv(struct device *d, struct ov_batch *b);
 struct packet_sender *packet_sender_open(void);
 void packet_sender_close(struct packet_sender *s);
 size_t packet_send(struct device *d, struct ov_batch *b, const uint32_t *rows, size_t count);
-
-/* The most bytes of IP that a packet to the address in this outer IP header may have. */
-uint32_t packet_mtu_of(const struct packet *p, const uint8_t *ip);
 
 #endif

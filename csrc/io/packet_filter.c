@@ -97,7 +97,7 @@ static void to_locals(struct program *p, const struct packet_options *o, int fam
         leap(p, leaps, &count, 0xFF);
     }
     for (size_t i = 0; i < o->local_count; i++) {
-        const struct packet_address *local = &o->locals[i];
+        const struct path_address *local = &o->locals[i];
         if (local->family != family)
             continue;
         if (family == 4) {

@@ -198,40 +198,6 @@ static int send_frame(struct packet *p, struct ov_batch *b, uint32_t i)
 
 /* ---- the underlay ----------------------------------------------------------------------- */
 
-void packet_path_mtu(struct device *d, const struct packet_address *remote, uint32_t mtu)
-{
-    struct packet *p = (struct packet *)d;
-    uint32_t count = __atomic_load_n(&p->path_count, __ATOMIC_RELAXED);
-    for (uint32_t i = 0; i < count; i++)
-        if (memcmp(&p->paths[i].remote, remote, sizeof *remote) == 0) {
-            __atomic_store_n(&p->paths[i].mtu, mtu, __ATOMIC_RELAXED);
-            return;
-        }
-    if (count == PACKET_PATHS) { /* no place: let it hold for all */
-        if (mtu < __atomic_load_n(&p->path_least, __ATOMIC_RELAXED))
-            __atomic_store_n(&p->path_least, mtu, __ATOMIC_RELAXED);
-        return;
-    }
-    p->paths[count] = (struct packet_path){*remote, mtu};
-    __atomic_store_n(&p->path_count, count + 1, __ATOMIC_RELEASE);
-}
-
-uint32_t packet_mtu_of(const struct packet *p, const uint8_t *ip)
-{
-    uint32_t count = __atomic_load_n(&p->path_count, __ATOMIC_ACQUIRE);
-    uint32_t mtu = __atomic_load_n(&p->path_least, __ATOMIC_RELAXED);
-    uint32_t device = __atomic_load_n(&p->device.mtu, __ATOMIC_RELAXED);
-    bool v4 = ip[0] >> 4 == 4;
-    struct packet_address to = {.family = v4 ? 4 : 6};
-    memcpy(to.bytes, ip + (v4 ? 16 : 24), v4 ? 4 : 16);
-    for (uint32_t i = 0; i < count; i++)
-        if (memcmp(&p->paths[i].remote, &to, sizeof to) == 0) {
-            mtu = min32(mtu, __atomic_load_n(&p->paths[i].mtu, __ATOMIC_RELAXED));
-            break;
-        }
-    return min32(mtu, device);
-}
-
 /* An STT packet of any length, its outer checksum complete or partial: it goes as a
  * TCP packet whose checksum is the kernel's to complete, and above the MTU as a
  * super-segment, of which the kernel makes STT's segments: what it adds to the
@@ -239,7 +205,8 @@ uint32_t packet_mtu_of(const struct packet *p, const uint8_t *ip)
 static int send_stt(struct packet *p, struct ov_batch *b, uint32_t i, const struct offload *o)
 {
     uint8_t *packet = b->data + b->offset[i];
-    uint32_t mtu = packet_mtu_of(p, packet + o->l3), before = o->l4 - o->l3 + TCP_LENGTH;
+    uint32_t link = __atomic_load_n(&p->device.mtu, __ATOMIC_RELAXED);
+    uint32_t mtu = paths_mtu(&p->paths, packet + o->l3, link), before = o->l4 - o->l3 + TCP_LENGTH;
     uint32_t segment = 0;
     struct vnet v;
     if (o->end - o->l3 > mtu) {

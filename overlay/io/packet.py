@@ -6,16 +6,15 @@ Needs CAP_NET_RAW; the guard of an underlay needs CAP_NET_ADMIN too.
 from __future__ import annotations
 
 import errno
-import ipaddress
 from collections.abc import Iterable
 from contextlib import ExitStack
 
 from overlay.errors import ConfigError
 from overlay.tunnel import boolean, integer
 
-from .device import QueueDevice, live
+from .device import live
 from .firewall import PROTOCOLS, Guard
-from .icmp import IcmpListener, TooBig
+from .interface import InterfaceDevice, interface_name, local_addresses, protocol_names
 
 __all__ = ["FANOUT", "Packet"]
 
@@ -23,10 +22,8 @@ __all__ = ["FANOUT", "Packet"]
 #: one is full, at random, by the interface's own receive queue.
 FANOUT = {"hash": 0, "balance": 1, "cpu": 2, "rollover": 3, "random": 4, "queue": 5}
 
-_LOCALS_MAX = 8
 
-
-class Packet(QueueDevice):
+class Packet(InterfaceDevice):
     """An interface: every frame of it, or the outer packets of these tunnels.
 
     As a port (``protocols`` not given) it gives and takes Ethernet frames, with
@@ -55,9 +52,6 @@ class Packet(QueueDevice):
     :raises ConfigError: no such interface, not Ethernet, or no right to.
     """
 
-    #: Packets need the MAC address of their next hop (:mod:`overlay.io.route`).
-    routed = True
-
     def __init__(
         self,
         interface: str,
@@ -72,11 +66,8 @@ class Packet(QueueDevice):
         guard: bool = True,
         bypass: bool = False,
     ) -> None:
-        if not isinstance(interface, str) or not 0 < len(interface.encode()) < 16:
-            raise ConfigError("interface", interface, "the name of a network interface")
-        names = () if protocols is None else tuple(dict.fromkeys(protocols))
-        if protocols is not None and (not names or not set(names) <= set(PROTOCOLS)):
-            raise ConfigError("protocols", protocols, f"some of {', '.join(PROTOCOLS)}")
+        interface_name(interface)
+        names = protocol_names(protocols)
         if fanout not in FANOUT:
             raise ConfigError("fanout", fanout, f"one of {', '.join(FANOUT)}")
         count = integer("queues", queues, 1, 256)
@@ -84,12 +75,9 @@ class Packet(QueueDevice):
         port = integer("port", port, 1, 65535)
         for name, value in (("promiscuous", promiscuous), ("guard", guard), ("bypass", bypass)):
             boolean(name, value)
-        locals_ = _locals(local)
+        locals_ = local_addresses(local)
         underlay = bool(names)
-        self.interface = interface
-        self.routed = underlay
         self.guard: Guard | None = None
-        self._icmp: IcmpListener | None = None
         with ExitStack() as undo:
             opened = []
             group = -1
@@ -111,58 +99,14 @@ class Packet(QueueDevice):
             if underlay and guard:
                 self.guard = Guard(interface, names, port=port, local=locals_)
                 undo.callback(self.guard.close)
-            if underlay and locals_:
-                self._icmp = IcmpListener(map(str, locals_), protocols=names, port=port)
-                undo.callback(self._icmp.close)
-            super().__init__(opened, underlay=underlay)
+            super().__init__(interface, opened, protocols=names, port=port, local=locals_)
             undo.pop_all()
-
-    def refresh(self) -> None:
-        """Read the interface's MTU and MAC address again, after they changed."""
-        for queue in self._queues:
-            queue.refresh()  # type: ignore[attr-defined]
-
-    def path_mtu(self, remote: str, mtu: int) -> None:
-        """STT packets to this remote are cut to ``mtu`` bytes of IP, or to the interface's MTU."""
-        packed = _address("remote", remote).packed
-        mtu = integer("mtu", mtu, 68, 2**32 - 1)
-        for queue in self._queues:
-            queue.path_mtu(packed, mtu)  # type: ignore[attr-defined]
-
-    def errors(self) -> list[TooBig]:
-        """What routers said of packets that were too big, since the last call.
-
-        STT packets heed it from then on; for other tunnels it is the caller's to
-        send smaller ones.  Needs ``local`` to have been given.
-        """
-        heard = [] if self._icmp is None or self.closed else self._icmp.recv()
-        for said in heard:
-            self.path_mtu(said.remote, said.mtu)
-        return heard
 
     def close(self) -> None:
         """As :meth:`Device.close`; the guard goes too."""
         super().close()
-        if self._icmp is not None:
-            self._icmp.close()
         if self.guard is not None:
             self.guard.close()
-
-
-def _address(field: str, value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    try:
-        return ipaddress.ip_address(value)  # type: ignore[arg-type]
-    except ValueError:
-        raise ConfigError(field, value, "an IPv4 or IPv6 address") from None
-
-
-def _locals(
-    local: str | Iterable[str] | None,
-) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    values = [] if local is None else [local] if isinstance(local, str) else list(local)
-    if len(values) > _LOCALS_MAX:
-        raise ConfigError("local", f"<{len(values)} addresses>", f"at most {_LOCALS_MAX}")
-    return [_address("local", value) for value in values]
 
 
 def _open(interface: str, **options: object):  # type: ignore[no-untyped-def]

@@ -1,18 +1,20 @@
 # AF_PACKET: an interface as a port or as the underlay.
 
+cdef extern from "io/path.h" nogil:
+    struct path_address:
+        uint8_t family
+        uint8_t bytes[16]
+
+
 cdef extern from "io/packet.h" nogil:
     enum:
         PACKET_LOCALS_MAX
-
-    struct packet_address:
-        uint8_t family
-        uint8_t bytes[16]
 
     struct packet_options:
         const char *interface
         uint32_t protocols
         uint16_t port
-        const packet_address *locals
+        const path_address *locals
         size_t local_count
         size_t ring
         int fanout
@@ -23,11 +25,11 @@ cdef extern from "io/packet.h" nogil:
     device *packet_open(const packet_options *options)
     int packet_group(const device *d)
     int packet_refresh(device *d)
-    void packet_path_mtu(device *d, const packet_address *remote, uint32_t mtu)
+    void packet_path_mtu(device *d, const path_address *remote, uint32_t mtu)
 
 
-cdef packet_address packet_address_of(bytes packed) except *:
-    cdef packet_address address
+cdef path_address path_address_of(bytes packed) except *:
+    cdef path_address address
     cdef const uint8_t *raw = packed
     memset(&address, 0, sizeof(address))
     if len(packed) not in (4, 16):
@@ -43,14 +45,14 @@ cdef class PacketQueue(Queue):
     def __init__(self, str interface, *, uint32_t protocols=0, uint16_t port=0, addresses=(),
                  size_t ring=0, int fanout=-1, int group=-1, bint promiscuous=False,
                  bint bypass=False):
-        cdef packet_address list_of[PACKET_LOCALS_MAX]
+        cdef path_address list_of[PACKET_LOCALS_MAX]
         cdef packet_options options
         cdef bytes name = os.fsencode(interface)
         cdef device *d
         if len(addresses) > PACKET_LOCALS_MAX:
             raise ValueError(f"at most {PACKET_LOCALS_MAX} local addresses")
         for i, packed in enumerate(addresses):
-            list_of[i] = packet_address_of(packed)
+            list_of[i] = path_address_of(packed)
         options.interface = name
         options.protocols, options.port = protocols, port
         options.locals, options.local_count = list_of, len(addresses)
@@ -74,5 +76,5 @@ cdef class PacketQueue(Queue):
 
     def path_mtu(self, bytes remote, uint32_t mtu):
         """Packets to this remote (4 or 16 bytes) have at most mtu bytes."""
-        cdef packet_address address = packet_address_of(remote)
+        cdef path_address address = path_address_of(remote)
         packet_path_mtu(self.open(), &address, mtu)
