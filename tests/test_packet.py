@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import select
-import socket
 import struct
 import sys
 import threading
@@ -23,6 +22,8 @@ from veth import (
     A,
     B,
     frame,
+    host,
+    listen,
     network,
     put,
     quiet,
@@ -30,6 +31,7 @@ from veth import (
     run,
     running,
     space,
+    stream,
     take,
     tunnel,
     until,
@@ -234,45 +236,6 @@ def test_mistakes_are_named(veth: None, arguments: dict[str, object], field: str
 
 
 # ---- super-frames by real TCP -----------------------------------------------------------------
-
-
-def stream(address: str, data: bytes) -> str:
-    """Send data over TCP to who listens at address; the digest that it saw."""
-    with socket.create_connection((address, 7), 10.0) as s:
-        s.settimeout(20.0)
-        s.sendall(data)
-        s.shutdown(socket.SHUT_WR)
-        return s.recv(64).decode()
-
-
-def listen(address: str) -> threading.Thread:
-    """Digest what one connection brings, and answer with it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    server = socket.create_server((address, 7), family=family)
-    server.settimeout(20.0)
-
-    def serve() -> None:
-        with server:
-            s, _ = server.accept()
-            with s:
-                s.settimeout(20.0)
-                digest = hashlib.sha256()
-                while chunk := s.recv(1 << 16):
-                    digest.update(chunk)
-                s.sendall(digest.hexdigest().encode())
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    return thread
-
-
-def host(interface: str, address: str, offload: bool) -> None:
-    where = (
-        f"{address}/64 dev {interface} nodad" if ":" in address else f"{address}/24 dev {interface}"
-    )
-    run(f"ip addr add {where}", f"ip link set {interface} up")
-    if not offload:
-        run(f"ethtool -K {interface} tso off gso off")
 
 
 @rings

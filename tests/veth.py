@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import select
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,3 +112,45 @@ def tunnel(kind: str, family: int, **options: Any) -> Tunnel:
     if kind == "nvgre":
         return NVGRE(vsid=7000, **options)
     return VXLAN(vni=7, **options)
+
+
+# ---- hosts that speak TCP ----------------------------------------------------------------------
+
+
+def stream(address: str, data: bytes) -> str:
+    """Send data over TCP to who listens at address; the digest that it saw."""
+    with socket.create_connection((address, 7), 10.0) as s:
+        s.settimeout(20.0)
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+        return s.recv(64).decode()
+
+
+def listen(address: str) -> threading.Thread:
+    """Digest what one connection brings, and answer with it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server = socket.create_server((address, 7), family=family)
+    server.settimeout(20.0)
+
+    def serve() -> None:
+        with server:
+            s, _ = server.accept()
+            with s:
+                s.settimeout(20.0)
+                digest = hashlib.sha256()
+                while chunk := s.recv(1 << 16):
+                    digest.update(chunk)
+                s.sendall(digest.hexdigest().encode())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+def host(interface: str, address: str, offload: bool) -> None:
+    where = (
+        f"{address}/64 dev {interface} nodad" if ":" in address else f"{address}/24 dev {interface}"
+    )
+    run(f"ip addr add {where}", f"ip link set {interface} up")
+    if not offload:
+        run(f"ethtool -K {interface} tso off gso off")

@@ -47,7 +47,7 @@ class Xdp(InterfaceDevice):
 
     ``routed`` is True for an underlay: its packets need the next hop's MAC address.
 
-    :param interface: its name; it must be up.
+    :param interface: its name.
     :param queue: number of the receive queue; what is sent leaves by that transmit queue.
     :param protocols: of ``"nvgre"``, ``"stt"`` and ``"vxlan"``: be the underlay of these.
     :param port: VXLAN's UDP port.
@@ -58,8 +58,8 @@ class Xdp(InterfaceDevice):
     :param zero_copy: the interface writes to the frames itself, where its driver can.
     :param frames: that may be on their way, in and out together: a power of two,
         64..65536, 4 KiB of memory for each.
-    :raises ConfigError: no such interface or queue, not Ethernet, down, in use by another, or
-        no right to.
+    :raises ConfigError: no such interface or queue, not Ethernet, in use by another, or no
+        right to.
     :raises OSError: ENOTSUP where the kernel, or the one that this was built for, is too old.
     """
 
