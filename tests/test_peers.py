@@ -52,8 +52,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     if kind.kind == "ovs":
         need_tools("ovs-vswitchd", "ovsdb-server")
         need_tap()
-    # Others than overlay take, or give, packets as they are on the wire.
-    with Topology(offload="veth" if kind.kind == "overlay" else "wire") as topology:
+    # Open vSwitch takes packets as they are on the wire.
+    with Topology(offload="wire" if kind.kind == "ovs" else "veth") as topology:
         a, b = topology.hosts
         one, other = OverlayVtep(topology, a, segment), kind(topology, b, segment)
         one.start()

@@ -79,9 +79,8 @@ def command(
     _enter_namespace()
     segment = Segment(tunnel=tunnel, version=6 if ipv6 else 4)
     results: list[exam.Result] = []
-    # Others than overlay take, or give, packets as they are on the wire: a UDP socket cannot
-    # tell that the kernel's VXLAN left an inner checksum to a veth device.
-    with Topology(hosts, offload="veth" if kind.kind == "overlay" else "wire") as topology:
+    # Open vSwitch takes packets as they are on the wire.
+    with Topology(hosts, offload="wire" if kind.kind == "ovs" else "veth") as topology:
         kinds: list[type[Peer]] = [OverlayVtep, kind, OverlayVtep]
         pairs = zip(kinds, topology.hosts, strict=False)
         peers = [one(topology, host, segment) for one, host in pairs]

@@ -22,7 +22,7 @@ from .network import mac_of
 from .underlay import Path
 
 if TYPE_CHECKING:
-    from .network import Network
+    from .network import Network, Remote
     from .vtep import Vtep
 
 __all__ = ["Keeper"]
@@ -91,6 +91,7 @@ class Keeper:
         """Look again at how packets to remotes leave."""
         for remote in list(self._vtep._remotes.values()):
             if not self._vtep._underlay.routed(remote.protocol):
+                self._widen(remote)
                 continue
             try:
                 path = self._vtep._underlay.path(remote.protocol, remote.address)
@@ -106,6 +107,14 @@ class Keeper:
             )
             if path.resolved != known.resolved or (path.resolved and path != known):
                 self._vtep._reroute(remote, path)
+
+    def _widen(self, remote: Remote) -> None:
+        """The kernel finds the way; a narrow path is believed for a time only."""
+        mtu = self._vtep._underlay.reach(remote.protocol, remote.address)
+        if mtu > remote.mtu:
+            shape = remote.tunnel
+            path = Path(shape.local_mac, shape.remote_mac, mtu, remote.resolved)
+            self._vtep._reroute(remote, path)
 
     def _listen(self) -> None:
         """What the underlay said of paths: too narrow, or nobody there."""
@@ -123,6 +132,7 @@ class Keeper:
         least = 576 if ":" not in text else 1280
         for remote in list(self._vtep._remotes.values()):
             if remote.address == text and least <= mtu < remote.mtu:
+                self._vtep._underlay.narrow(text, mtu)
                 path = Path(remote.tunnel.local_mac, remote.tunnel.remote_mac, mtu, remote.resolved)
                 self._vtep._reroute(remote, path)
                 self._tell(

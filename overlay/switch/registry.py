@@ -365,6 +365,11 @@ class Registry:
             self._drop_key(remote.protocol, remote.tunnel.key)
             del self._remotes[remote.number]
             self._numbers["remote"].give(remote.number)
+            if not any(
+                (one.address, one.protocol) == (remote.address, remote.protocol)
+                for one in self._remotes.values()
+            ):
+                self._underlay.leave(remote.protocol, remote.address)
 
     def _reroute(self, remote: Remote, path: Path) -> None:
         """Packets to a remote leave another way from now on."""

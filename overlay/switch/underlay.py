@@ -6,7 +6,10 @@ What must not: networks, frames.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,7 @@ from overlay.tunnel import PROTOCOLS, STT, VXLAN, Tunnel
 __all__ = ["Path", "Underlay"]
 
 _NOTHING = "00:00:00:00:00:00"
+_NARROW_SECONDS = 600.0  # RFC 1191 6.3: then a wider path is tried again
 #: The longest frame in one STT packet: what IP's length field leaves.
 _STT_FRAME_MAX = {4: 65535 - 20 - 20 - 18, 6: 65535 - 20 - 18}
 
@@ -82,6 +86,7 @@ class Underlay:
             if not device.underlay:
                 raise ConfigError("underlay", device, "a device that carries outer packets")
         self._given = given is not None
+        self._narrow: dict[str, tuple[int, float]] = {}  # by remote: path MTU, until when
 
     @property
     def devices(self) -> dict[str, Device]:
@@ -122,6 +127,26 @@ class Underlay:
         device, _ = self.device(protocol)
         return device.mtu if self._mtu is None else min(self._mtu, device.mtu)
 
+    def narrow(self, remote: str, mtu: int) -> None:
+        """The path to a remote was heard to carry only so much; believed for ten minutes."""
+        self._narrow[remote] = mtu, time.monotonic() + _NARROW_SECONDS
+
+    def reach(self, protocol: str, remote: str) -> int:
+        """Bytes of IP that the path to a remote carries, as far as was heard of it."""
+        mtu = self.mtu(protocol)
+        heard, end = self._narrow.get(remote, (mtu, math.inf))
+        if time.monotonic() < end:
+            return min(mtu, heard)
+        del self._narrow[remote]
+        self._tell(protocol, remote, mtu)
+        return mtu
+
+    def _tell(self, protocol: str, remote: str, mtu: int) -> None:
+        """STT's packets are cut by the device."""
+        device = _innermost(self.device(protocol)[0])
+        if hasattr(device, "path_mtu"):
+            device.path_mtu(remote, mtu)
+
     def bare(self, protocol: str) -> bool:
         """Whether the kernel writes the outer headers of what the device sends."""
         return bool(getattr(_innermost(self.device(protocol)[0]), "bare", False))
@@ -135,7 +160,7 @@ class Underlay:
 
         :param wait: seconds to wait for the next hop's answer.
         """
-        mtu = self.mtu(protocol)
+        mtu = self.reach(protocol, remote)
         group = ipaddress.ip_address(remote).is_multicast
         if not self.routed(protocol):
             if group and self.bare(protocol):
@@ -148,14 +173,19 @@ class Underlay:
             return Path(mtu=mtu, resolved=False)
         local_mac = _NOTHING if hop.local_mac is None else mac_address("mac", hop.local_mac)
         mtu = min(mtu, hop.mtu)
-        device = _innermost(self.device(protocol)[0])
-        if mtu < device.mtu and hasattr(device, "path_mtu"):
-            device.path_mtu(remote, mtu)  # STT's packets are cut by the device
+        if mtu < self.device(protocol)[0].mtu:
+            self._tell(protocol, remote, mtu)
         if group:
             return Path(local_mac, None, mtu)
         if hop.mac is None:
             return Path(local_mac, None, mtu, resolved=False)
         return Path(local_mac, mac_address("mac", hop.mac), mtu)
+
+    def leave(self, protocol: str, remote: str) -> None:
+        """No remote has this address any more: a group is left."""
+        if ipaddress.ip_address(remote).is_multicast and self.bare(protocol):
+            with contextlib.suppress(OSError):  # its interface may be gone
+                _innermost(self.device(protocol)[0]).leave(remote)
 
     def build(self, protocol: str, key: int, remote: str, path: Path, **options: Any) -> Tunnel:
         """The tunnel to a remote."""
