@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from conftest import missing
+from namespace import OUTSIDE
 from overlay import ConfigError
 from overlay.io.device import live
 from overlay.reference.fdb import Fdb as Model
@@ -387,5 +388,7 @@ def test_no_data_race(compiler: str, tmp_path: Path) -> None:
     if "tsan" in built.stderr and built.returncode:
         missing(f"{compiler}'s thread sanitizer")
     assert built.returncode == 0, built.stderr
-    ran = subprocess.run([str(program), "50000"], capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(
+        [str(program), "50000"], capture_output=True, text=True, timeout=300, env=OUTSIDE
+    )
     assert ran.returncode == 0, ran.stderr

@@ -2,12 +2,12 @@
 
 The Python blocks of a page run in order in one namespace; every console line
 that begins with `$ overlay` runs as a process.  Both start in a folder that
-holds `frames.pcap` and `packets.pcap`.
+holds `frames.pcap`, `packets.pcap` and, with mistakes, `overlay.toml`.  `ctl`
+and `top` ask a VTEP that runs for them.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import struct
@@ -20,8 +20,26 @@ from pathlib import Path
 import pytest
 
 import overlay
+from service import BLUE, GREEN, Service, make_host
 
 ROOT = Path(__file__).parent.parent
+MISTAKES = """\
+[vtep]
+local = "192.0.2.1"
+tunnel = "vxlan"
+workers = 2
+
+
+
+[[network]]
+id = 5001
+name = "blue"
+tunnel = "stt"
+ageing = "soon"
+[[network.port]]
+tap = "tap0"
+vln = 100
+"""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.rst"))]
 
 
@@ -42,7 +60,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         for line, text in blocks(page, "console"):
             for number, shown in enumerate(text.splitlines()):
-                if shown.startswith("$ overlay "):
+                if shown.startswith("$ overlay ") and "--check" not in shown:
                     yield f"{page.name}:{line + number}", shown.removeprefix("$ overlay ")
 
 
@@ -66,8 +84,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     frames = [bytes(12) + b"\x08\x06" + bytes(46 + n) for n in range(10)]
     write_pcap(tmp_path / "frames.pcap", frames)
     write_pcap(tmp_path / "packets.pcap", [t.encap(frame) for t in tunnels for frame in frames])
+    (tmp_path / "overlay.toml").write_text(MISTAKES)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(overlay.__file__).parent.parent))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    host = make_host("readme")
+    with Service(tmp_path_factory.mktemp("service"), host, BLUE + GREEN) as service:
+        yield service.start()
+    host.close()
 
 
 @pytest.mark.usefixtures("folder")
@@ -81,13 +109,31 @@ def test_python_blocks_run(page: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "command"), list(commands()))
-def test_console_commands_run(folder: Path, where: str, command: str) -> None:
+def test_console_commands_run(
+    folder: Path, where: str, command: str, request: pytest.FixtureRequest
+) -> None:
+    words = shlex.split(command, comments=True)
+    if words[0] in ("ctl", "top"):
+        words[1:1] = ["--socket", str(request.getfixturevalue("running").socket)]
     result = subprocess.run(
-        [sys.executable, "-m", "overlay", *shlex.split(command)],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(Path(overlay.__file__).parent.parent)},
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "overlay", *words],
+        cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert result.returncode == 0, f"{where}: {result.stderr}"
+
+
+def test_mistakes_in_a_configuration_are_shown_as_they_are(folder: Path) -> None:
+    [shown] = [
+        text
+        for _, text in blocks(ROOT / "docs/configuration.rst", "console")
+        if text.startswith("$ overlay run overlay.toml --check\n")
+    ]
+    result = subprocess.run(
+        [sys.executable, "-m", "overlay", "run", "overlay.toml", "--check"],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == shown.strip().splitlines()[1:]
 
 
 def test_relative_links_lead_somewhere() -> None:

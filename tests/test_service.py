@@ -20,48 +20,12 @@ import pytest
 
 from command import run
 from conftest import missing
-from lab import need_hosts, need_tools
 from overlay.lab.host import Host
 from overlay.service.control import CLIENTS, REQUEST
 from overlay.service.rate import rates
-from service import PATIENCE, Service, capabilities, until
+from service import BLUE, GREEN, PATIENCE, Service, capabilities, make_host, until
 
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
-
-BLUE = """\
-[vtep]
-local = "u0"
-control = "SOCKET"
-metrics = "127.0.0.1:9472"
-
-[[network]]
-id = 5001
-name = "blue"
-remotes = ["192.0.2.2", { address = "192.0.2.3", relay = true }]
-port = [{ tap = "tap0" }, { tap = "tap1" }]
-static = [{ mac = "02:00:00:00:00:01", remote = "192.0.2.2" }]
-neighbor = [{ ip = "10.0.0.1", mac = "02:00:00:00:00:01" }]
-"""
-GREEN = """\
-[[network]]
-id = 5002
-name = "green"
-remotes = ["192.0.2.2"]
-port = [{ tap = "tap2" }, { tap = "tap0", vlan = 7 }]
-"""
-
-
-def make_host(name: str) -> Host:
-    need_hosts()
-    need_tools("ip", "setpriv")
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        missing("/dev/net/tun")
-    host = Host(name)
-    host.ip("link", "add", "u0", "type", "veth", "peer", "name", "u1")
-    host.ip("link", "set", "u1", "up")
-    host.ip("link", "set", "u0", "up")
-    host.ip("address", "add", "192.0.2.1/24", "dev", "u0")
-    return host
 
 
 @pytest.fixture

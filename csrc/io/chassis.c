@@ -201,7 +201,8 @@ int chassis_flood(struct chassis *c, uint32_t network, const uint32_t *dests, ui
     uint32_t *copy = malloc((count + 1) * sizeof *copy);
     if (copy == NULL)
         return -1;
-    memcpy(copy, dests, count * sizeof *copy);
+    if (count)
+        memcpy(copy, dests, count * sizeof *copy);
     struct network *n = &c->bridge.networks[network];
     free((void *)(uintptr_t)n->flood);
     n->flood = copy;
