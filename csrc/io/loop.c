@@ -320,12 +320,18 @@ int loop_open(struct worker *w, const struct bridge *bridge, const uint32_t *wan
     return 0;
 }
 
-void loop_close(struct worker *w)
+void loop_retire(struct worker *w)
 {
     if (w->epoll >= 0)
         close(w->epoll);
     if (w->wake >= 0)
         close(w->wake);
+    w->epoll = w->wake = -1;
+}
+
+void loop_close(struct worker *w)
+{
+    loop_retire(w);
     if (w->arena != NULL)
         munmap(w->arena, MEMORY);
     pthread_mutex_destroy(&w->gate);

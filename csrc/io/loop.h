@@ -54,6 +54,8 @@ struct worker {
 /* Make a worker in zeroed memory.  0, or -1 with errno. */
 int loop_open(struct worker *w, const struct bridge *bridge, const uint32_t *wanted);
 void loop_close(struct worker *w);
+/* Give back its descriptors: it works no more, its counters stay. */
+void loop_retire(struct worker *w);
 /* Tell the kernel about a device in slots[i], under the gate.  0, or -1 with errno. */
 int loop_attach(struct worker *w, uint32_t i);
 void loop_detach(struct worker *w, uint32_t i);

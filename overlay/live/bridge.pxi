@@ -126,6 +126,7 @@ cdef extern from "io/chassis.h" nogil:
 
     uint64_t loop_round(worker *w, int timeout)
     void loop_run(worker *w)
+    void loop_retire(worker *w)
     void loop_stop(worker *w)
 
     ctypedef struct pthread_mutex_t:
@@ -364,6 +365,12 @@ cdef class Chassis:
         cdef worker *one = &self.c.workers[w]
         with nogil:
             loop_run(one)
+
+    def retire(self):
+        """Give back the descriptors; the counters stay."""
+        cdef uint32_t w
+        for w in range(self.c.worker_count):
+            loop_retire(&self.c.workers[w])
 
     def stop(self, uint32_t w):
         loop_stop(&self.c.workers[w])

@@ -306,6 +306,7 @@ class Vtep(Registry):
                 for network in list(self._networks.values()):
                     self.remove_network(network)
                 self._underlay.close()
+                self._chassis.retire()
                 self._closed = True
 
     def poll(self, timeout: float = 0.0) -> int:
@@ -315,6 +316,8 @@ class Vtep(Registry):
         """
         if self._threads:
             raise ValueError("the workers run: stop them to poll")
+        if self._closed:
+            raise ValueError("the VTEP is closed")
         wait = int(timeout * 1000)
         rows: int = sum(self._chassis.round(w, wait) for w in range(self.workers))
         self._keeper.report()
