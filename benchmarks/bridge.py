@@ -89,7 +89,7 @@ def _decap() -> Iterator[Vtep]:
 
 @contextmanager
 def _vtep(underlay: Load, others: int) -> Iterator[tuple[Vtep, Network]]:
-    vtep = Vtep(_LOCAL, underlay=underlay, seed=1)
+    vtep = Vtep(_LOCAL, underlay=underlay, seed=1, macs=16_384)
     try:
         for number in range(others):
             vtep.add_network(10_000 + number, remotes=["10.0.0.1"])
