@@ -304,6 +304,8 @@ static int64_t xdp_recv(struct device *d, struct ov_batch *b)
         take(x, b, p);
     }
     ring_took(&x->rx, at);
+    if (b->count == 0)
+        xdp_flush(x);
     if (b->count == 0 || ++x->calls % STATISTICS == 0)
         count_overruns(x);
     return b->count == 0 && look(x) ? -ENODEV : (int64_t)b->count;

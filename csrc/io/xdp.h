@@ -124,6 +124,9 @@ always_inline uint64_t frame_of(uint64_t address)
     return address & ~(uint64_t)(XDP_FRAME - 1);
 }
 
+/* Once more for what the interface would not take from send. */
+void xdp_flush(struct xdp *x);
+
 size_t xdp_send(struct device *d, struct ov_batch *b, const uint32_t *rows, size_t count);
 
 /* The program that gives the socket what it wants, on the interface for as long as the

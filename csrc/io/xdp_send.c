@@ -45,6 +45,12 @@ static int kick(struct xdp *x)
     return 0;
 }
 
+void xdp_flush(struct xdp *x)
+{
+    if (*x->tx.producer != __atomic_load_n(x->tx.consumer, __ATOMIC_ACQUIRE))
+        (void)kick(x);
+}
+
 /* Whether there are frames for this many packets, or for as many as there can be. */
 static bool reserve(struct xdp *x, uint32_t count)
 {
@@ -194,6 +200,11 @@ size_t xdp_send(struct device *d, struct ov_batch *b, const uint32_t *rows, size
 }
 
 #else
+
+void xdp_flush(struct xdp *x)
+{
+    (void)x;
+}
 
 size_t xdp_send(struct device *d, struct ov_batch *b, const uint32_t *rows, size_t count)
 {
