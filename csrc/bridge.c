@@ -193,7 +193,7 @@ static uint32_t mtu_broken(const struct bridge *bridge, const struct remote *rem
         length = in.l4 + tcp + b->mss[i];
     }
     uint32_t mtu = bridge->networks[burst->network[i]].mtu;
-    uint32_t most = remote->frame_max - l2;
+    uint32_t most = remote->frame_max > l2 ? remote->frame_max - l2 : 1;
     if (most < mtu)
         mtu = most;
     return likely(length - l2 <= mtu) ? 0 : mtu;

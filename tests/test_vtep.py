@@ -367,8 +367,9 @@ def test_a_vtep_with_a_wrong_argument(field: str, value: object) -> None:
     ],
 )  # fmt: skip
 def test_a_network_with_a_wrong_argument(rig: Rig, field: str, value: object) -> None:
+    arguments: dict[str, Any] = {"key": 5} | {field: value}
     with pytest.raises(ConfigError):
-        rig.vtep.add_network(**({"key": 5} | {field: value}))
+        rig.vtep.add_network(**arguments)
     assert rig.vtep.networks == {}
     network = rig.vtep.add_network(5, remotes=["192.0.2.9"])  # nothing was left behind
     assert network.number == 0
@@ -385,8 +386,9 @@ def test_a_network_with_a_wrong_argument(rig: Rig, field: str, value: object) ->
 def test_a_port_with_a_wrong_argument(rig: Rig, options: dict[str, Any]) -> None:
     network = rig.vtep.add_network(5)
     near, _ = Memory.pair()
+    arguments: dict[str, Any] = {"device": near} | options
     with pytest.raises(ConfigError):
-        network.add_port(**({"device": near} | options))
+        network.add_port(**arguments)
     assert network.ports == ()
     assert network.add_port(near).number == 0
 
@@ -419,8 +421,9 @@ def test_a_port_of_a_device_that_will_not_do(rig: Rig) -> None:
 def test_a_remote_with_a_wrong_argument(rig: Rig, options: dict[str, Any]) -> None:
     network = rig.vtep.add_network(5)
     rig.vtep.add_network(6)
+    arguments: dict[str, Any] = {"address": REMOTE} | options
     with pytest.raises(ConfigError):
-        network.add_remote(**({"address": REMOTE} | options))
+        network.add_remote(**arguments)
     assert network.remotes == ()
     with pytest.raises(ConfigError):
         network.remove_remote("nonsense")
@@ -447,3 +450,78 @@ def test_counters_of_what_was_taken_away_are_not_anothers(rig: Rig) -> None:
     again = rig.vtep.add_network(7)
     assert network.stats.ports.in_frames == 4
     assert again.stats.ports.in_frames == 0
+
+
+# ---- many at once ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_everything_changes_while_traffic_runs(workers: int) -> None:
+    """Threads that add, remove and ask while workers forward; at the end the books balance."""
+    rig = Rig(workers=workers)
+    steady = rig.vtep.add_network(5, remotes=[REMOTE], suppress_arp=True)
+    ports = [rig.port(steady) for _ in range(3)]
+    slow = Source([frame(EVERYONE, A)] * 4000)
+    steady.add_port(slow, name="python")
+    trunk, trunk_far = Memory.pair()
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def churn(key: int) -> None:
+        network = rig.vtep.add_network(key, remotes=[REMOTE], accept="any")
+        port = network.add_port(trunk, vlan=key)
+        network.fdb.add(A, port)
+        network.neighbors.add("10.0.0.1", A)
+        network.learn = False
+        remote = network.add_remote("192.0.2.3", relay=True)
+        network.fdb.add(B, remote)
+        network.remove_remote(REMOTE)
+        list(network.fdb)
+        assert network.stats.ports.in_frames >= 0
+        network.remove_port(port)
+        rig.vtep.remove_network(network)
+
+    def changer(key: int) -> None:
+        while not stop.is_set():
+            churn(key)
+
+    def reader() -> None:
+        while not stop.is_set():
+            assert rig.vtep.stats.networks >= 1
+            assert len(rig.vtep.networks) >= 1
+            rig.vtep.age()
+
+    def traffic() -> None:
+        while not stop.is_set():
+            for key in (5, 10, 11):
+                rig.wire.put([packet(key, frame(EVERYONE, B), "192.0.2.7"), packet(key, b"x" * 60)])
+            tag = b"\x81\x00\x00" + bytes([10])
+            trunk_far.put([EVERYONE + A + tag + b"\x88\xb5" + b"x" * 40])
+            for _, far in ports:
+                far.put([frame(EVERYONE, A)] * 8)
+                far.take()
+            trunk_far.take()
+            rig.wire.take()
+
+    def guarded(work: Callable[..., None], *args: int) -> threading.Thread:
+        def run() -> None:
+            try:
+                work(*args)
+            except BaseException as error:
+                errors.append(error)
+
+        return threading.Thread(target=run)
+
+    jobs = [guarded(changer, 10), guarded(changer, 11), guarded(reader), guarded(traffic)]
+    with rig.vtep:
+        for job in jobs:
+            job.start()
+        until(lambda: (slow.sent > 500 and steady.stats.ports.in_frames > 4000) or errors)
+        stop.set()
+        for job in jobs:
+            job.join(30)
+            assert not job.is_alive()
+        rig.vtep.stop()
+        assert errors == []
+        assert rig.vtep.stats.total.missing == 0
+        assert steady.stats.missing == 0

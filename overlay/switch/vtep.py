@@ -303,6 +303,7 @@ class Vtep(Registry):
             self.stop()
         finally:
             with self._lock:
+                self._table.flush(flags=self._table.STATIC | self._table.OWN)  # all, in one go
                 for network in list(self._networks.values()):
                     self.remove_network(network)
                 self._underlay.close()
