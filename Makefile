@@ -19,6 +19,8 @@ EXTENSIONS := $(VENV)/stamp-extensions
 
 C_SOURCES := $(filter-out $(wildcard csrc/fuzz/*),$(wildcard csrc/*.c csrc/*/*.c))
 C_HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
+# What fuzz targets are linked with: the C that makes no system call.
+FUZZ_CORE := $(patsubst csrc/%.c,build/fuzz/core/%.o,$(wildcard csrc/*.c))
 FUZZ := $(patsubst csrc/fuzz/%.c,%,$(wildcard csrc/fuzz/*.c))
 PYX := $(wildcard overlay/*.pyx overlay/*.pxd overlay/live/*.pxi overlay/_cffi_build.py)
 PYTHON_SOURCES := overlay tests benchmarks setup.py docs/conf.py
@@ -71,10 +73,15 @@ fuzz: $(FUZZ:%=build/fuzz/%) ## libFuzzer on the C core: FUZZ_SECONDS or FUZZ_RU
 	        build/fuzz/$$target.log) inputs, all in order"; \
 	done
 
-build/fuzz/%: csrc/fuzz/%.c $(C_SOURCES) $(C_HEADERS)
+build/fuzz/core/%.o: csrc/%.c $(C_HEADERS)
 	@command -v clang >/dev/null || { echo "make fuzz needs clang and its libclang-rt"; exit 1; }
 	@mkdir -p $(@D)
-	clang -std=c11 $(SANITIZE) -fsanitize=fuzzer -Icsrc -o $@ $< $(C_SOURCES)
+	@clang -std=c11 $(SANITIZE) -fsanitize=fuzzer-no-link -Icsrc -c -o $@ $<
+
+build/fuzz/%: csrc/fuzz/%.c csrc/fuzz/fuzz.h $(FUZZ_CORE)
+	@clang -std=c11 $(SANITIZE) -fsanitize=fuzzer -Icsrc -o $@ $< $(FUZZ_CORE)
+
+.SECONDARY: $(FUZZ_CORE)
 
 bench: $(DEV) build ## the table of the README, then pytest-benchmark
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MADE = [
     ".*", "build", "dist", "_build", "corpus", "__pycache__", "*.egg-info", "*.so", "_native.c",
-    "_cffi_*.c",
+    "_live.c", "_cffi_*.c",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -61,6 +61,17 @@ def backend(programs: Path) -> str:
     return run(programs / "python", "-c", code, cwd=programs).strip()
 
 
+def check_configuration(programs: Path, folder: Path) -> None:
+    """A VTEP's configuration can be looked through, whatever was compiled."""
+    extra = [] if sys.version_info >= (3, 11) else ["tomli"]
+    pip = [sys.executable, "-m", "pip", "--python", programs / "python", "install", "-q"]
+    if extra:
+        run(*pip, *extra, cwd=folder)
+    config = folder / "overlay.toml"
+    config.write_text('[vtep]\nlocal = "192.0.2.1"\n[[network]]\nid = 5001\n')
+    run(programs / "overlay", "run", config, "--check", cwd=folder)
+
+
 def test_archive_builds_a_whole_wheel(tree: Path, tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--outdir", tmp_path, tree]
     run(*build, cwd=tmp_path, OVERLAY_REQUIRE_EXTENSIONS="1")
@@ -68,7 +79,10 @@ def test_archive_builds_a_whole_wheel(tree: Path, tmp_path: Path) -> None:
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         shipped = {name.partition("/")[2] for name in file.getnames()}
-    for pattern in ("csrc/**/*.[ch]", "overlay/**/*.py*", "tests/*.py", "tests/vectors/*"):
+    for pattern in (
+        "csrc/**/*.[ch]", "overlay/**/*.p[yx]*", "overlay/data/*", "tests/*.[cp]*",
+        "tests/vectors/*",
+    ):  # fmt: skip
         assert {str(p.relative_to(tree)) for p in tree.glob(pattern)} <= shipped
     assert not any(name.endswith(".so") for name in shipped)
 
@@ -79,17 +93,23 @@ def test_archive_builds_a_whole_wheel(tree: Path, tmp_path: Path) -> None:
         described = file.read(metadata).decode()
         (scripts,) = (n for n in names if n.endswith("entry_points.txt"))
         assert "overlay = overlay.cli:main" in file.read(scripts).decode()
-    assert {"overlay/py.typed", "overlay/data/sample.pcap"} <= set(names)
-    assert not [n for n in names if n.startswith(("csrc", "tests")) or n.endswith((".c", ".pyx"))]
+    data = {f"overlay/data/{path.name}" for path in tree.glob("overlay/data/*")}
+    assert {"overlay/py.typed", *data} <= set(names)
+    assert not [n for n in names if n.startswith(("csrc", "tests"))]
+    assert not [n for n in names if n.endswith((".c", ".pyx", ".pxi"))]
     assert "Name: overlay-dataplane\n" in described
     assert "License-Expression: Apache-2.0\n" in described
 
     programs = install(wheel, tmp_path)
     assert backend(programs) == "native"
     assert "vxlan" in run(programs / "overlay", "demo", cwd=tmp_path)
+    if sys.platform == "linux":
+        run(programs / "python", "-c", "import overlay._live", cwd=tmp_path)
+    check_configuration(programs, tmp_path)
 
 
 def test_without_a_compiler_the_twin_is_installed(tree: Path, tmp_path: Path) -> None:
     programs = install(tree, tmp_path, CC="/bin/false", OVERLAY_REQUIRE_EXTENSIONS="0")
     assert backend(programs) == "reference"
     assert "vxlan" in run(programs / "overlay", "demo", cwd=tmp_path)
+    check_configuration(programs, tmp_path)
