@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from overlay import _backend
 from overlay.codec import Codec
 from overlay.errors import BackendError
+from overlay.io.device import live
 from overlay.tunnel import NVGRE, STT, VXLAN, Tunnel
 
 HERE = Path(__file__).parent
@@ -38,6 +40,16 @@ def missing(what: str) -> NoReturn:
     if CI:
         pytest.fail(f"{what} is missing, and CI=true")
     pytest.skip(f"{what} is missing")
+
+
+def extension() -> ModuleType:
+    """`overlay._live`, for what it shows to tests alone; skips the whole module without it."""
+    try:
+        return live()
+    except BackendError as error:
+        if CI:
+            raise
+        pytest.skip(str(error), allow_module_level=True)
 
 
 def load(name: str) -> Codec:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import missing
 from overlay import ConfigError
 from overlay.io import firewall
 from overlay.io.firewall import Guard
@@ -190,7 +191,7 @@ for make in (lambda: Guard("lo", ["stt"]), lambda: Packet("lo")):
         print(error)
 """
     if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
+        missing("root")
     with network():
         done = subprocess.run(
             [sys.executable, "-c", "import overlay._live, overlay.io.packet\n" + code],

@@ -15,9 +15,10 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, frag
 
 import frames
 import wire
+from conftest import extension
 from overlay import ConfigError, Status
 
-live = pytest.importorskip("overlay._live")
+live = extension()
 
 HELD, OVERLAP, LIMIT = Status.FRAGMENT_HELD, Status.FRAGMENT_OVERLAP, Status.FRAGMENT_LIMIT
 LINK = bytes.fromhex("020000000002020000000001")

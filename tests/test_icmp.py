@@ -14,9 +14,10 @@ from scapy.layers.l2 import Dot1Q, Ether
 import frames
 import strategies as s
 import wire
+from conftest import extension
 from overlay.reference import icmp as twin
 
-live = pytest.importorskip("overlay._live")
+live = extension()
 
 LAYERS = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 LONG4 = LAYERS / IP(src="10.0.0.1", dst="10.0.0.2", flags="DF", tos=0xBB) / UDP() / bytes(1400)

@@ -21,6 +21,7 @@ from scapy.layers.l2 import Ether
 import frames
 import strategies as s
 import wire
+from conftest import extension
 from overlay import NVGRE, STT, VXLAN, Batch, ConfigError, Status, Tunnel
 from overlay.codec import Codec
 
@@ -244,7 +245,7 @@ def test_bad_callers(codec: Codec) -> None:
 @pytest.mark.parametrize("frame", [frames.TCP4, frames.TCP6, frames.UDP4, frames.UDP6])
 def test_virtios_partial_checksum(frame: bytes) -> None:
     """Summed from a start to the end; written at an offset from there, if that lies inside."""
-    live = pytest.importorskip("overlay._live")
+    live = extension()
     l4 = wire.inner(frame).l4
     offset = 16 if wire.inner(frame).protocol == 6 else 6
     given = partial(frame)

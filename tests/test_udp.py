@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import overlay
+from conftest import missing
 from frames import tcp_frame, udp_frame
 from namespace import Namespace, powerless
 from overlay import VXLAN, Batch, ConfigError, Status
@@ -227,7 +228,7 @@ def test_a_train_comes_as_rows_that_share_their_outer_headers(lo: Namespace, fam
     near, far = pair(family)
     with near, far:
         if near.trains != (True, True):
-            pytest.skip("the kernel has no UDP_SEGMENT and UDP_GRO")
+            missing("the kernel's UDP_SEGMENT and UDP_GRO")
         frames = numbered(100, 900)
         assert near.send(encapsulated(frames, to(family))) == 100
         batch = burst(256, 4 << 20)
