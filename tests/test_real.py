@@ -1,7 +1,6 @@
-"""The switch on the kernel's own devices: interfaces that fail, groups, paths, real TCP.
+"""The switch on the kernel's own devices: interfaces that fail, groups, paths through routers.
 
-Every VTEP runs in this process, in a host of its own.  What several kinds of
-peer are asked alike is in test_peers.py.
+What several kinds of peer are asked alike is in test_peers.py.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
-import overlay
-import wire
+from inside import KEY, TUNNELS, Inside, frame, reaches, running, tenant
 from lab import all_passed, need_hosts, need_tap, need_tools
 from overlay import Status
 from overlay.io.tap import Tap
@@ -26,84 +24,12 @@ from overlay.lab.peer import TENANT, KernelVxlan, Peer, Segment
 from overlay.lab.topology import UNDERLAY, Topology
 from veth import until
 
-KEY = 5001
-TUNNELS = ["vxlan", "nvgre", "stt"]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs() -> None:
     need_hosts()
     need_tap()
     need_tools("ping", "arping")
-
-
-class Inside(Peer):
-    """A `Vtep` of this process, its tenant on a TAP; ``options`` are of its network."""
-
-    kind = "overlay"
-    tunnels = ("vxlan", "nvgre", "stt")
-    vtep: overlay.Vtep
-    network: Any
-    tap: Tap
-
-    def __init__(self, topology: Topology, host: Host, segment: Segment, **options: Any) -> None:
-        super().__init__(topology, host, segment)
-        self.fragments = options.pop("fragments", "reassemble")
-        self.options = {"remotes": self.remotes} | options
-        self.events: list[Any] = []
-
-    def bring_up(self) -> None:
-        with self.host.entered():
-            self.vtep = overlay.Vtep(
-                self.local, networks=64, macs=4096, seed=self.number,
-                fragments=self.fragments, on_event=self.events.append,
-            )  # fmt: skip
-            self.network = self.vtep.add_network(
-                self.segment.key, tunnel=self.segment.tunnel, **self.options
-            )
-            self.tap = Tap(TENANT, mtu=self.mtu, mac=self.mac)
-            self.network.add_port(self.tap)
-            self.vtep.start()
-
-    def stop(self) -> None:
-        with self.host.entered():
-            self.vtep.close()
-            self.tap.close()
-
-    def drops(self, status: Status) -> int:
-        return int(self.network.stats.drops.get(status, 0))
-
-    def check_books(self) -> None:
-        """When nothing is under way any more, nothing is missing."""
-        assert until(lambda: self.vtep.stats.total.missing == 0), self.vtep.stats.total
-
-
-@contextmanager
-def running(*peers: Peer) -> Iterator[None]:
-    """The peers, started; stopped in the end."""
-    started: list[Peer] = []
-    try:
-        for peer in peers:
-            peer.start()
-            started.append(peer)
-        yield
-    finally:
-        for peer in reversed(started):
-            peer.stop()
-
-
-def tenant(peer: Peer) -> socket.socket:
-    """A socket for frames on the tenant's device."""
-    with peer.host.entered():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    raw.bind((TENANT, 0x88B5))
-    raw.setblocking(False)
-    return raw
-
-
-def frame(receiver: Peer, sender: Peer, number: int, size: int = 60) -> bytes:
-    macs = bytes.fromhex((receiver.mac + sender.mac).replace(":", ""))
-    return macs + b"\x88\xb5" + number.to_bytes(4, "big") + wire.pattern(size, number)
 
 
 @contextmanager
@@ -127,11 +53,6 @@ def frames(sender: Peer, receiver: Peer) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def reaches(one: Peer, other: Peer) -> bool:
-    """One echo, and its answer, within a second."""
-    return traffic.ping(one, other, count=1, wait=1).received == 1
 
 
 # -- devices that fail ---------------------------------------------------------------------

@@ -57,7 +57,8 @@ class Vtep(Registry):
     :param macs: how many MAC addresses all of them may know.
     :param neighbors: how many IP addresses all of them may know.
     :param reassembly: bytes for STT frames that are not whole yet, for each worker.
-    :param fragments: whether outer IP fragments are put together or dropped.
+    :param fragments: whether outer IP fragments are put together or dropped; those
+        for a UDP socket the kernel puts together before it.
     :param profile: what decap accepts; see :class:`~overlay.profile.Profile`.
     :param on_event: called with every :class:`Event`, from one thread at a time.
 
