@@ -216,6 +216,17 @@ static void too_big(struct lane *lane, struct burst *burst, size_t i, uint32_t m
     drop(lane, burst, i, OV_MTU_EXCEEDED);
 }
 
+/* Whether a partial checksum may stay so: the device cuts a super-frame, and STT's
+ * header says of a frame without tags, or with one for the header, what is missing. */
+always_inline bool says_partial(const struct remote *remote, const struct ov_batch *b, size_t i)
+{
+    const uint8_t *frame = b->data + b->offset[i];
+    if (remote->tunnel.config.protocol != OV_STT)
+        return b->mss[i] != 0;
+    uint32_t tags = tag_bytes(frame, b->length[i]);
+    return tags == 0 || (tags == TAG_LENGTH && get16(frame + 12) == ETHERTYPE_CTAG);
+}
+
 static void to_remote(struct lane *lane, struct burst *burst, size_t i, uint32_t dest)
 {
     const struct bridge *bridge = lane->bridge;
@@ -240,8 +251,11 @@ static void to_remote(struct lane *lane, struct burst *burst, size_t i, uint32_t
         }
     }
     clamp(lane, burst, i);
-    if (b->checksum[i] == OV_CSUM_PARTIAL && b->mss[i] == 0 &&
-        remote->tunnel.config.protocol != OV_STT) {
+    if (b->checksum[i] == OV_CSUM_PARTIAL && !says_partial(remote, b, i)) {
+        if (b->mss[i] != 0) {
+            drop(lane, burst, i, OV_FRAME_TAGGED);
+            return;
+        }
         offload_complete_any(b->data + b->offset[i], b->length[i]);
         b->checksum[i] = OV_CSUM_UNKNOWN;
     }

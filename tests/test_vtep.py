@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import overlay
 from overlay import VXLAN, ConfigError, Status, Vtep
 from overlay.io.device import Device, DeviceStats
 from overlay.io.memory import Memory
@@ -525,3 +526,27 @@ def test_everything_changes_while_traffic_runs(workers: int) -> None:
         assert errors == []
         assert rig.vtep.stats.total.missing == 0
         assert steady.stats.missing == 0
+
+
+# ---- partial checksums ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tunnel", ["vxlan", "stt"])
+@pytest.mark.parametrize("tags", [0, 1, 2])
+def test_a_partial_checksum_is_right_where_it_leaves(rig: Rig, tunnel: str, tags: int) -> None:
+    """The header of STT has words for one tag; what it cannot say is completed before."""
+    network = rig.vtep.add_network(5, tunnel=tunnel, remotes=[REMOTE])
+    _, host = rig.port(network)
+    udp = bytes.fromhex("1389138a0010") + b"\0\0" + bytes(8)
+    ip = bytes.fromhex("4500002400004000401100000a0000010a000002")
+    pseudo = ip[12:20] + bytes.fromhex("00110010")
+    ip = ip[:10] + overlay.checksum(ip).to_bytes(2, "big") + ip[12:]
+    partial = (0xFFFF ^ overlay.checksum(pseudo)).to_bytes(2, "big")
+    head = bytes.fromhex("ffffffffffff020000000001") + bytes.fromhex("81000007") * tags + b"\x08\0"
+    batch = overlay.Batch.from_frames([head + ip + udp[:6] + partial + udp[8:]])
+    batch.checksum[0] = 2
+    assert host.send(batch) == 1
+    rig.run()
+    (packet,) = rig.wire.take()
+    inner = overlay.decap(packet).frame[len(head) + 20 :]
+    assert overlay.checksum(pseudo + inner) == 0

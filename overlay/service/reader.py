@@ -6,7 +6,9 @@ a single key may be; that is the schema's.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib
 import json
 import os
 import re
@@ -332,18 +334,12 @@ def _tunnel(kind: str, key: int, remote: str, options: dict[str, Any]) -> None:
 
 
 def _toml() -> Any:
-    try:
-        import tomllib
-
-        return tomllib
-    except ImportError:  # Python 3.10
-        try:
-            import tomli  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise OverlayError(
-                "a configuration needs Python 3.11, or: pip install 'overlay-dataplane[live]'"
-            ) from None
-        return tomli
+    for name in ("tomllib", "tomli"):  # the first from Python 3.11 on
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    raise OverlayError(
+        "a configuration needs Python 3.11, or: pip install 'overlay-dataplane[live]'"
+    )
 
 
 def parse(data: bytes, name: str = "<config>") -> Config:

@@ -256,7 +256,8 @@ class Network:
         :param vlan: VID (0..4095) of the frames that are this port's; the tag is
             taken off and put on again.  None: all that no other port takes, as they are.
         :param mac: a MAC address that is the port's own: frames with this
-            source from elsewhere are dropped.  None: the device's.
+            source from elsewhere are dropped.  None: the device's, where the
+            port is not one VLAN of it.
         """
         return self.vtep._add_port(self, device, vlan, mac, name)
 

@@ -230,7 +230,11 @@ class Registry:
             raise ConfigError("device", device, "a device of frames, not of the underlay")
         if vlan is not None:
             integer("vlan", vlan, 0, 4095)
-        own = device.mac if mac is None else mac_bytes(mac_address("mac", mac))
+        own: bytes | None
+        if mac is not None:
+            own = mac_bytes(mac_address("mac", mac))
+        else:  # a trunk's MAC is that of each of its VLANs: no port's own
+            own = device.mac if vlan is None else None
         if mac is not None and own is not None and (own[0] & 1 or not any(own)):
             raise ConfigError("mac", mac, "the MAC address of one host")
         if name is not None and not isinstance(name, str):
