@@ -109,7 +109,13 @@ def test_nothing_stays_after_an_interrupt(
     out = tmp_path / "here" / "out.pcap"
     out.parent.mkdir()
     command = [sys.executable, "-m", "overlay", "encap", "-", str(out), *VXLAN]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever started the tests may have had SIGHUP ignored, as nohup does.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
     assert process.stdin is not None
     process.stdin.write(capture.read_bytes())
     process.stdin.flush()
