@@ -22,6 +22,8 @@ _OPTIONS = [
     "ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE",
     "tcp.analyze_sequence_numbers:FALSE",
 ]  # fmt: skip
+#: What TCP carries here are random bytes: no guesses at what they could be.
+_NO_GUESSES = ["-d", "tcp.port==1-65535,data"]
 #: Or STT is TCP to tshark.
 _STT = ["-o", "ip.try_heuristic_first:TRUE", "-o", "ipv6.try_heuristic_first:TRUE"]
 #: What an ICMP error quotes ends early: there is no telling of its checksum.
@@ -97,7 +99,7 @@ def _tshark(path: str, *words: str) -> list[str]:
     need("tshark")
     options = [word for option in _OPTIONS for word in ("-o", option)]
     result = subprocess.run(
-        ["tshark", "-n", "-r", path, *options, *words],
+        ["tshark", "-n", "-r", path, *_NO_GUESSES, *options, *words],
         capture_output=True,
         text=True,
         env={**os.environ, "HOME": "/nonexistent"},
