@@ -28,7 +28,7 @@ from wire import pattern
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TAP is Linux's")
 
-if sys.platform == "linux" and not Path("/dev/net/tun").exists():
+if "CI" not in os.environ and not Path("/dev/net/tun").exists():  # in CI its absence fails
     pytestmark = pytest.mark.skip("there is no /dev/net/tun")
 
 ADDRESS = {4: "10.9.0.{}", 6: "fd09::{}"}

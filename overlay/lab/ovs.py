@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from abc import abstractmethod
 from typing import Any
 
 from .host import LabError, need
@@ -25,12 +26,12 @@ class _Ovs(Peer):
     """An Open vSwitch with two bridges: the tenant's, and the underlay's, which has u0."""
 
     kind = "ovs"
-    #: The words after ``set interface`` that make the tunnel.
     _folder = ""
     _daemons: tuple[subprocess.Popen[Any], ...] = ()
 
+    @abstractmethod
     def _options(self) -> list[str]:
-        raise NotImplementedError
+        """The words after ``set interface`` that make the tunnel."""
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
