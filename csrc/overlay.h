@@ -90,10 +90,33 @@ enum ov_status {
     OV_DEVICE_REFUSED,
     OV_DEVICE_OVERRUN,
     OV_FAULT_INJECTED,
+    OV_FRAME_NOT_IP,
+    OV_GENEVE_VERSION,
+    OV_GENEVE_CONTROL,
+    OV_GENEVE_PROTOCOL,
+    OV_GENEVE_OPTIONS,
+    OV_GENEVE_CRITICAL,
+    OV_GPE_VERSION,
+    OV_GPE_CONTROL,
+    OV_GPE_NEXT_PROTOCOL,
+    OV_GPE_SHIM,
+    OV_ERSPAN_VERSION,
+    OV_ERSPAN_SEQUENCE,
+    OV_ERSPAN_FRAME_TYPE,
     OV_STATUS_COUNT
 };
 
-enum ov_protocol { OV_NONE, OV_VXLAN, OV_NVGRE, OV_STT, OV_PROTOCOL_COUNT };
+enum ov_protocol {
+    OV_NONE,
+    OV_VXLAN,
+    OV_NVGRE,
+    OV_STT,
+    OV_GENEVE,
+    OV_GPE,
+    OV_GRE,
+    OV_ERSPAN,
+    OV_PROTOCOL_COUNT
+};
 enum ov_link { OV_ETHERNET, OV_RAW_IP, OV_OTHER_LINK, OV_UDP };
 enum ov_inner_vlan { OV_VLAN_KEEP, OV_VLAN_STRIP, OV_VLAN_REJECT };
 enum ov_base { OV_RFC, OV_STRICT, OV_LENIENT };
@@ -102,7 +125,7 @@ enum ov_inner_checksum { OV_CSUM_UNKNOWN, OV_CSUM_VERIFIED, OV_CSUM_PARTIAL };
 
 /* What a tunnel is asked to be.  -1 in a signed field: by policy. */
 struct ov_config {
-    uint64_t key;  /* VNI, VSID or Context ID */
+    uint64_t key;  /* VNI, VSID, Context ID, GRE key or session; 2^32: GRE without a key */
     uint64_t seed; /* of the flow hash */
     uint8_t local[16];
     uint8_t remote[16]; /* IPv4 addresses in the first four bytes */
@@ -115,9 +138,10 @@ struct ov_config {
     int32_t gbp;        /* VXLAN: group policy id, or -1 */
     int32_t flow_id;    /* NVGRE: or -1: from the flow hash */
     int64_t frame_id;   /* STT: or -1: a counter */
+    int64_t sequence;   /* GRE, ERSPAN: the first packet's number, or -1: none are sent */
     uint16_t port_low;  /* source port, both ends included */
     uint16_t port_high;
-    uint16_t port;    /* VXLAN: UDP destination port */
+    uint16_t port;    /* UDP destination port */
     uint16_t mss;     /* STT: of frames whose rows have none of their own */
     uint8_t protocol; /* enum ov_protocol */
     uint8_t family;   /* 4 or 6 */
@@ -125,17 +149,29 @@ struct ov_config {
     uint8_t df;
     uint8_t ecn_copy;       /* 1: outer ECN from the inner one, 0: Not-ECT */
     uint8_t inner_vlan;     /* enum ov_inner_vlan */
-    uint8_t checksum;       /* VXLAN: outer UDP checksum on; STT: 0 leaves TCP's partial */
+    uint8_t checksum;       /* outer UDP or GRE checksum on; STT: 0 leaves TCP's partial */
     uint8_t gbp_flags;      /* VXLAN: 0x40 don't learn, 0x08 applied */
     uint8_t inner_checksum; /* STT: enum ov_inner_checksum */
-    uint8_t zero[7];
+    uint8_t payload;        /* GENEVE, GPE, GRE: 1 carries IP, without the frame's Ethernet */
+    uint8_t oam;            /* GENEVE: the O bit */
+    uint8_t erspan_type;    /* 1, 2 or 3 */
+    uint8_t erspan_cos;
+    uint8_t erspan_encapsulation; /* En, or BSO */
+    uint8_t erspan_truncated;
+    uint8_t option_bytes; /* GENEVE: how many bytes of options, a multiple of 4 */
+    uint16_t erspan_vlan;
+    uint16_t erspan_group; /* III: the security group tag */
+    uint16_t erspan_flags; /* III: the last 16 bits of the header */
+    uint16_t zero;
+    uint32_t erspan_index; /* II: the index; III: the timestamp */
+    uint8_t options[252];  /* GENEVE: as on the wire */
 };
 
 /* A tunnel ready for packets.  Filled by ov_tunnel_init; read-only after that
  * and then free to share between threads. */
 struct ov_tunnel {
     struct ov_config config;
-    uint8_t header[128]; /* the outer headers, patched per packet */
+    uint8_t header[328]; /* the outer headers, patched per packet */
     uint32_t header_length;
     uint32_t l3;         /* offset of the outer IP header */
     uint32_t l4;         /* offset of what follows it */
@@ -158,8 +194,12 @@ struct ov_policy {
     uint64_t key_count;
     const uint8_t *pairs; /* 32-byte (destination, source) for OV_ZERO6_PAIRS */
     uint64_t pair_count;
+    const uint32_t *options; /* sorted critical GENEVE options that are known: class << 8 | type */
+    uint64_t option_count;
     uint32_t protocols; /* bit 1 << enum ov_protocol */
     uint16_t vxlan_port;
+    uint16_t geneve_port;
+    uint16_t gpe_port;
     uint8_t base; /* enum ov_base */
     uint8_t gbp;
     uint8_t inner_vlan; /* enum ov_inner_vlan */
@@ -169,7 +209,8 @@ struct ov_policy {
     uint8_t zero6;      /* enum ov_zero6 */
     uint8_t drop_reserved_vsid;
     uint8_t partial; /* 1: batches leave a partial inner checksum so, and say it */
-    uint8_t zero[1];
+    uint8_t ip;      /* 1: a tunnel that carries IP is taken: a frame with zero MACs */
+    uint8_t zero[4];
 };
 
 /* Rows of bytes in one array, and a column for every fact. */
@@ -201,10 +242,12 @@ struct ov_frame {
     uint32_t length; /* its bytes that are here, before mending */
     uint32_t wire;   /* its bytes on the wire, before mending */
     uint32_t outer;  /* of the outer IP header in the packet */
+    uint32_t header; /* bytes of the packet before what it carries */
     uint32_t l4;     /* inner L4 header whose checksum is to be completed, or 0 */
     uint32_t l4_end; /* end of that datagram in the frame */
     uint16_t mss;
     uint16_t tci;     /* of the tag to insert, where insert is 4 */
+    uint16_t ethertype; /* not 0: the frame's first 14 bytes are to be written: zeros and this */
     uint8_t insert;   /* 4: an 802.1Q tag is put in front of the EtherType */
     uint8_t remove;   /* bytes of tags that are taken out, 0, 4 or 8 */
     uint8_t tos_at;   /* offset in the frame of the IP header to re-mark, or 0 */

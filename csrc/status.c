@@ -93,6 +93,19 @@ static const struct {
     [OV_DEVICE_REFUSED] = {"DEVICE_REFUSED", "the device refused the packet"},
     [OV_DEVICE_OVERRUN] = {"DEVICE_OVERRUN", "packets arrived faster than they were read"},
     [OV_FAULT_INJECTED] = {"FAULT_INJECTED", "a fault was asked for"},
+    [OV_FRAME_NOT_IP] = {"FRAME_NOT_IP", "the frame is not IPv4 or IPv6, which is all that the tunnel carries"},
+    [OV_GENEVE_VERSION] = {"GENEVE_VERSION", "the GENEVE version is not 0"},
+    [OV_GENEVE_CONTROL] = {"GENEVE_CONTROL", "the GENEVE packet is for the control plane (O bit)"},
+    [OV_GENEVE_PROTOCOL] = {"GENEVE_PROTOCOL", "GENEVE does not carry Ethernet (protocol type 0x6558)"},
+    [OV_GENEVE_OPTIONS] = {"GENEVE_OPTIONS", "the lengths of the GENEVE options do not add up"},
+    [OV_GENEVE_CRITICAL] = {"GENEVE_CRITICAL", "a critical GENEVE option is not known here"},
+    [OV_GPE_VERSION] = {"GPE_VERSION", "the VXLAN-GPE version is not 0"},
+    [OV_GPE_CONTROL] = {"GPE_CONTROL", "the VXLAN-GPE packet is for the control plane (O bit)"},
+    [OV_GPE_NEXT_PROTOCOL] = {"GPE_NEXT_PROTOCOL", "VXLAN-GPE does not carry Ethernet (next protocol 3)"},
+    [OV_GPE_SHIM] = {"GPE_SHIM", "there are too many VXLAN-GPE shim headers"},
+    [OV_ERSPAN_VERSION] = {"ERSPAN_VERSION", "the ERSPAN version does not fit the GRE protocol"},
+    [OV_ERSPAN_SEQUENCE] = {"ERSPAN_SEQUENCE", "ERSPAN of this type has no GRE sequence number, or has other GRE fields"},
+    [OV_ERSPAN_FRAME_TYPE] = {"ERSPAN_FRAME_TYPE", "ERSPAN carries neither Ethernet nor IP"},
 };
 _Static_assert(sizeof statuses / sizeof statuses[0] == OV_STATUS_COUNT, "one text a status");
 

@@ -1,4 +1,4 @@
-"""The data plane of L2 overlays: VXLAN, NVGRE and STT.
+"""The data plane of L2 overlays: VXLAN, NVGRE, STT, GENEVE, VXLAN-GPE, GRE and ERSPAN.
 
     >>> import overlay
     >>> t = overlay.VXLAN(vni=5001, local="192.0.2.1", remote="192.0.2.2")
@@ -28,7 +28,18 @@ from .errors import (
     Status,
 )
 from .profile import Profile
-from .tunnel import NVGRE, PROTOCOLS, STT, VXLAN, Tunnel
+from .tunnel import (
+    ERSPAN,
+    GRE,
+    NVGRE,
+    PROTOCOLS,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    Geneve,
+    GeneveOption,
+    Tunnel,
+)
 
 if TYPE_CHECKING:
     from .switch import Event as Event
@@ -40,10 +51,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ERSPAN",
+    "GRE",
     "NVGRE",
     "PROTOCOLS",
     "STT",
     "VXLAN",
+    "VXLANGPE",
     "BackendError",
     "Batch",
     "CaptureError",
@@ -52,6 +66,8 @@ __all__ = [
     "Decapsulated",
     "Difference",
     "EncapError",
+    "Geneve",
+    "GeneveOption",
     "MTUExceeded",
     "OverlayError",
     "Profile",

@@ -123,6 +123,20 @@ class Status(IntEnum):
     DEVICE_REFUSED = 70, "the device refused the packet"
     DEVICE_OVERRUN = 71, "packets arrived faster than they were read"
     FAULT_INJECTED = 72, "a fault was asked for"
+    # GENEVE, VXLAN-GPE, GRE and ERSPAN.
+    FRAME_NOT_IP = 73, "the frame is not IPv4 or IPv6, which is all that the tunnel carries"
+    GENEVE_VERSION = 74, "the GENEVE version is not 0"
+    GENEVE_CONTROL = 75, "the GENEVE packet is for the control plane (O bit)"
+    GENEVE_PROTOCOL = 76, "GENEVE does not carry Ethernet (protocol type 0x6558)"
+    GENEVE_OPTIONS = 77, "the lengths of the GENEVE options do not add up"
+    GENEVE_CRITICAL = 78, "a critical GENEVE option is not known here"
+    GPE_VERSION = 79, "the VXLAN-GPE version is not 0"
+    GPE_CONTROL = 80, "the VXLAN-GPE packet is for the control plane (O bit)"
+    GPE_NEXT_PROTOCOL = 81, "VXLAN-GPE does not carry Ethernet (next protocol 3)"
+    GPE_SHIM = 82, "there are too many VXLAN-GPE shim headers"
+    ERSPAN_VERSION = 83, "the ERSPAN version does not fit the GRE protocol"
+    ERSPAN_SEQUENCE = 84, "ERSPAN of this type has no GRE sequence number, or has other GRE fields"
+    ERSPAN_FRAME_TYPE = 85, "ERSPAN carries neither Ethernet nor IP"
 
 
 class OverlayError(Exception):

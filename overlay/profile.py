@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from .address import ip_address
 from .errors import ConfigError
-from .tunnel import PROTOCOLS, boolean, choice, integer
+from .tunnel import OPTIONS, PROTOCOLS, boolean, choice, integer
 
 __all__ = ["Profile"]
 
@@ -30,8 +30,18 @@ class Profile:
 
     :param base: ``"rfc"``, ``"strict"`` (besides, no reserved bit of VXLAN or
         GRE) or ``"lenient"`` (for captures).
-    :param protocols: names of the protocols that are known here.
+    :param protocols: names of the protocols that are known here; by default all, but
+        ``"gre"`` under ``"lenient"`` only: plain GRE shares its IP protocol with NVGRE,
+        which is what keyed GRE is taken for where both are known.
     :param vxlan_port: UDP destination port of VXLAN.
+    :param geneve_port: UDP destination port of GENEVE.
+    :param gpe_port: UDP destination port of VXLAN-GPE.
+    :param payload: ``"ethernet"`` takes tunnels that carry Ethernet; ``"any"``, the
+        default under ``"lenient"``, also GENEVE, VXLAN-GPE, GRE and ERSPAN that carry IP,
+        which is given a header of zero MAC addresses: a frame.
+    :param options: critical GENEVE options ``(class, type)`` that are known here:
+        packets with another are refused, except under ``"lenient"``.  By default those
+        that have a class in :mod:`overlay.geneve`.
     :param gbp: whether the group-policy bits are in use here: only then does
         ``"strict"`` let them pass.
     :param inner_vlan: ``"keep"``, ``"strip"`` or ``"reject"`` (RFC 7348 6.1)
@@ -58,8 +68,12 @@ class Profile:
     """
 
     base: Literal["rfc", "strict", "lenient"] = "rfc"
-    protocols: tuple[str, ...] = tuple(PROTOCOLS)
+    protocols: tuple[str, ...] = _MISSING
     vxlan_port: int = 4789
+    geneve_port: int = 6081
+    gpe_port: int = 4790
+    payload: Literal["ethernet", "any"] = _MISSING
+    options: frozenset[tuple[int, int]] = OPTIONS
     gbp: bool = False
     inner_vlan: Literal["keep", "strip", "reject"] = "keep"
     ecn: Literal["rfc6040", "ignore"] = _MISSING
@@ -74,10 +88,17 @@ class Profile:
         put = object.__setattr__
         choice("profile", self.base, ("rfc", "strict", "lenient"))
         lenient = self.base == "lenient"
+        if self.protocols is None:
+            put(self, "protocols", tuple(n for n in PROTOCOLS if lenient or n != "gre"))
         names = (self.protocols,) if isinstance(self.protocols, str) else tuple(self.protocols)
         known = [choice("protocols", name, tuple(PROTOCOLS)) for name in names]
         put(self, "protocols", tuple(dict.fromkeys(known)))
-        put(self, "vxlan_port", integer("vxlan_port", self.vxlan_port, 0, 65535))
+        for port in ("vxlan_port", "geneve_port", "gpe_port"):
+            put(self, port, integer(port, getattr(self, port), 0, 65535))
+        if self.payload is None:
+            put(self, "payload", "any" if lenient else "ethernet")
+        choice("payload", self.payload, ("ethernet", "any"))
+        put(self, "options", _options(self.options))
         boolean("gbp", self.gbp)
         choice("inner_vlan", self.inner_vlan, ("keep", "strip", "reject"))
         if self.ecn is None:
@@ -114,7 +135,7 @@ class Profile:
             return profile
         if isinstance(options.get("keys"), Iterable):
             options["keys"] = frozenset(options["keys"])
-        for name in ("protocols", "zero_checksum6"):
+        for name in ("protocols", "zero_checksum6", "options"):
             if isinstance(options.get(name), list):
                 options[name] = tuple(tuple(x) if isinstance(x, list) else x for x in options[name])
         unknown = set(options) - set(Profile.__dataclass_fields__)
@@ -124,6 +145,18 @@ class Profile:
             return _named(profile, tuple(sorted((k, type(v), v) for k, v in options.items())))
         except TypeError:  # an unhashable value: let the validation name it
             return Profile(base=profile, **options)  # type: ignore[arg-type]
+
+
+def _options(value: Any) -> frozenset[tuple[int, int]]:
+    expected = "pairs (class, type) of integers in 0..0xFFFF and 0..0xFF"
+    try:
+        pairs = [(number, kind) for number, kind in value]
+    except (TypeError, ValueError):
+        raise ConfigError("options", value, expected) from None
+    return frozenset(
+        (integer("options", number, 0, 0xFFFF), integer("options", kind, 0, 0xFF))
+        for number, kind in pairs
+    )
 
 
 def _rebuild(values: dict[str, Any]) -> Profile:

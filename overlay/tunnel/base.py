@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex
 
-from .address import ip_address, is_multicast, mac_address, multicast_mac
-from .errors import ConfigError
+from overlay.address import ip_address, is_multicast, mac_address, multicast_mac
+from overlay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from .batch import Batch
-    from .codec import Buffer, Codec
+    from overlay.batch import Batch
+    from overlay.codec import Buffer, Codec
 
-__all__ = ["NVGRE", "PROTOCOLS", "STT", "VXLAN", "Tunnel"]
+__all__ = ["ENTROPY_PORTS", "MISSING", "Tunnel", "boolean", "choice", "integer"]
 
 ENTROPY_PORTS = (49152, 65535)
 
-_MISSING: Any = None  # a value that __post_init__ derives from the other fields
+MISSING: Any = None  #: a value that __post_init__ derives from the other fields
 
 
 def integer(name: str, value: object, low: int, high: int) -> int:
@@ -60,7 +60,8 @@ def boolean(name: str, value: object) -> bool:
 class Tunnel:
     """What every tunnel has: the outer Ethernet and IP headers and the entropy.
 
-    Not built itself; see :class:`VXLAN`, :class:`NVGRE` and :class:`STT`.
+    Not built itself; see :class:`VXLAN`, :class:`NVGRE`, :class:`STT`, :class:`Geneve`,
+    :class:`VXLANGPE`, :class:`GRE` and :class:`ERSPAN`.
 
     :param local: this VTEP's IP address, text or :mod:`ipaddress`.
     :param remote: the other VTEP's, of the same family; a group is allowed.
@@ -104,11 +105,11 @@ class Tunnel:
     local: str
     remote: str
     local_mac: str = "00:00:00:00:00:00"
-    remote_mac: str = _MISSING
+    remote_mac: str = MISSING
     outer_vlan: int | None = None
     outer_pcp: int = 0
     outer_dei: bool = False
-    ttl: int = _MISSING
+    ttl: int = MISSING
     dscp: int | Literal["inherit"] = 0
     ecn: Literal["rfc6040", "compat", "zero"] = "rfc6040"
     df: bool = True
@@ -120,7 +121,7 @@ class Tunnel:
 
     def __post_init__(self) -> None:
         if type(self) is Tunnel:
-            raise TypeError("Tunnel is abstract: build a VXLAN, NVGRE or STT")
+            raise TypeError("Tunnel is abstract: build a VXLAN, NVGRE, STT or another")
         put = self._put
         put("local", ip_address("local", self.local))
         put("remote", ip_address("remote", self.remote))
@@ -209,9 +210,20 @@ class Tunnel:
 
     @property
     def overhead(self) -> int:
-        """Bytes added to a frame that fits one packet, outer Ethernet included, FCS not."""
+        """Bytes added to a frame that fits one packet, outer Ethernet included, FCS not.
+
+        Where the payload is IP, the bytes that the frame loses are taken off.
+        """
         tag = 0 if self.outer_vlan is None else 4
-        return 14 + tag + (20 if self.family == 4 else 40) + self._shim
+        return 14 + tag + (20 if self.family == 4 else 40) + self._shim_length() - self._replaced()
+
+    def _shim_length(self) -> int:
+        """Bytes between the outer IP header and the payload."""
+        return self._shim
+
+    def _replaced(self) -> int:
+        """Bytes of a frame that are not carried: its Ethernet header, where IP is."""
+        return 0
 
     def inner_mtu(self, underlay_mtu: int, *, inner_tags: int = 0) -> int:
         """The largest inner IP packet whose frame fits one underlay IP packet.
@@ -277,109 +289,6 @@ def _rebuild(cls: type[Tunnel], values: dict[str, Any]) -> Tunnel:
     return cls(**values)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class VXLAN(Tunnel):
-    """VXLAN (RFC 7348), with the group-policy extension (draft-smith-vxlan-group-policy).
-
-    :param vni: the network, 0..0xFFFFFF.
-    :param port: UDP destination port, 0..65535.
-    :param checksum: whether to compute the outer UDP checksum; by default not
-        over IPv4 (RFC 7348 5) and always over IPv6 (RFC 8200 8.1).
-    :param gbp: group policy id, 0..65535, or None for plain VXLAN.
-    :param gbp_dont_learn: the D bit: the egress must not learn.
-    :param gbp_applied: the A bit: the policy has been applied.
-    """
-
-    name: ClassVar[str] = "vxlan"
-    number: ClassVar[int] = 1
-    key_field: ClassVar[str] = "vni"
-    _shim: ClassVar[int] = 8 + 8
-    vni: int
-    port: int = 4789
-    checksum: bool = _MISSING
-    gbp: int | None = None
-    gbp_dont_learn: bool = False
-    gbp_applied: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._integer("vni", 0, 0xFFFFFF)
-        self._integer("port", 0, 65535)
-        boolean("checksum", self.checksum)
-        boolean("gbp_dont_learn", self.gbp_dont_learn)
-        boolean("gbp_applied", self.gbp_applied)
-        if self.gbp is not None:
-            self._integer("gbp", 0, 0xFFFF)
-        elif self.gbp_dont_learn or self.gbp_applied:
-            raise ConfigError("gbp", None, "a policy id in 0..65535, since a GBP flag is set")
-
-    def _derived(self) -> dict[str, object]:
-        return {**super()._derived(), "checksum": self.family == 6}
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class NVGRE(Tunnel):
-    """NVGRE (RFC 7637).
-
-    :param vsid: the network, 0x001000..0xFFFFFE (RFC 7637 3.4).
-    :param flow_id: the FlowID, 0..255; None takes it from the flow hash.
-    :param allow_reserved_vsid: lets ``vsid`` be any 24-bit number.
-    """
-
-    name: ClassVar[str] = "nvgre"
-    number: ClassVar[int] = 2
-    key_field: ClassVar[str] = "vsid"
-    _shim: ClassVar[int] = 8
-    vsid: int
-    flow_id: int | None = None
-    allow_reserved_vsid: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        boolean("allow_reserved_vsid", self.allow_reserved_vsid)
-        self._integer("vsid", 0, 0xFFFFFF)
-        if not self.allow_reserved_vsid and not 0x1000 <= self.vsid <= 0xFFFFFE:
-            raise ConfigError(
-                "vsid", self.vsid, "0x1000..0xFFFFFE, or any with allow_reserved_vsid=True"
-            )
-        if self.flow_id is not None:
-            self._integer("flow_id", 0, 255)
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class STT(Tunnel):
-    """STT, the Stateless Transport Tunneling Protocol (draft-davie-stt-08).
-
-    :param context_id: the network, 0..2**64-1.
-    :param inner_checksum: what the header says of the inner L4 checksum:
-        ``"unknown"``; ``"verified"`` (flag C); or ``"partial"`` (flag P), in
-        which case the field is left for the receiver to complete.  The
-        caller vouches for the frame's checksum: it is not looked at.
-    :param mss: with ``"partial"``, the L4 payload of the packets that the
-        receiver cuts a longer inner TCP packet into, 0..65535; 0 for no cut.
-    :param frame_id: the frame ID (the TCP acknowledgement field), 0..2**32-1;
-        None counts up from a random start.
-    """
-
-    name: ClassVar[str] = "stt"
-    number: ClassVar[int] = 3
-    key_field: ClassVar[str] = "context_id"
-    _shim: ClassVar[int] = 20 + 18
-    context_id: int
-    inner_checksum: Literal["unknown", "verified", "partial"] = "unknown"
-    mss: int = 0
-    frame_id: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._integer("context_id", 0, 2**64 - 1)
-        choice("inner_checksum", self.inner_checksum, ("unknown", "verified", "partial"))
-        self._integer("mss", 0, 65535)
-        if self.mss and self.inner_checksum != "partial":
-            raise ConfigError("mss", self.mss, "0 unless inner_checksum='partial'")
-        if self.frame_id is not None:
-            self._integer("frame_id", 0, 2**32 - 1)
-
-
-#: Every protocol's tunnel class by its name.
-PROTOCOLS: dict[str, type[Tunnel]] = {cls.name: cls for cls in (VXLAN, NVGRE, STT)}
+def payload_is_ip(payload: object) -> bool:
+    """Whether a tunnel with this ``payload`` carries IP; :class:`ConfigError` if it is neither."""
+    return choice("payload", payload, ("ethernet", "ip")) == "ip"
