@@ -49,6 +49,12 @@ struct mark_answer decap_mark_rare(const struct ov_policy *y, const uint8_t *fra
     return (struct mark_answer){.tos_at = (uint8_t)in.l3, .tos = now};
 }
 
+void decap_head(const struct ov_frame *d, uint8_t *frame)
+{
+    memset(frame, 0, 12);
+    put16(frame + 12, d->ethertype);
+}
+
 void decap_mend(const struct ov_frame *d, uint8_t *frame, int shift)
 {
     if (d->tos_at != 0) {
@@ -85,6 +91,12 @@ size_t ov_decap_length(const struct ov_frame *d)
 void ov_decap_write(const struct ov_frame *d, const uint8_t *packet, uint8_t *out)
 {
     const uint8_t *frame = packet + d->offset;
+    if (d->ethertype != 0) {
+        decap_head(d, out);
+        memcpy(out + ETHERNET_LENGTH, packet + d->header, d->length - ETHERNET_LENGTH);
+        decap_mend(d, out, 0);
+        return;
+    }
     memcpy(out, frame, 12);
     if (d->insert != 0) {
         put16(out + 12, ETHERTYPE_CTAG);

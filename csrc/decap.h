@@ -28,6 +28,9 @@ struct mark_answer {
 struct mark_answer decap_mark_rare(const struct ov_policy *y, const uint8_t *frame, uint32_t length,
                                    uint8_t tos);
 
+/* Write the Ethernet header of a frame that was carried as IP. */
+void decap_head(const struct ov_frame *d, uint8_t *frame);
+
 /* Mend a frame whose bytes from the EtherType on lie shift bytes later than d says. */
 void decap_mend(const struct ov_frame *d, uint8_t *frame, int shift);
 

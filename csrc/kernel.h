@@ -15,10 +15,11 @@ struct plan {
     struct inner in;
     uint32_t length; /* of the frame as carried, without the tags taken out */
     uint32_t wire;
-    uint32_t remove; /* bytes of tags to take out */
-    uint16_t tci;    /* STT: for the header */
-    uint16_t mss;    /* of the row; STT: for the header */
-    bool partial;    /* the row's L4 checksum is */
+    uint32_t remove;    /* bytes to take out: tags, or with an ethertype all before the IP header */
+    uint16_t ethertype; /* of the IP packet that is carried; 0: the frame is */
+    uint16_t tci;       /* STT: for the header */
+    uint16_t mss;       /* of the row; STT: for the header */
+    bool partial;       /* the row's L4 checksum is */
 };
 
 /* What of a tunnel decides the shape of its headers.  The loops are specialised
@@ -29,6 +30,7 @@ struct layout {
     uint32_t headers; /* bytes of all outer headers */
     bool v6;
     bool sums; /* a checksum covers the payload */
+    bool ip;   /* the payload is IP */
 };
 
 always_inline struct layout kernel_layout(const struct ov_tunnel *t)
@@ -39,6 +41,7 @@ always_inline struct layout kernel_layout(const struct ov_tunnel *t)
         .headers = t->header_length,
         .v6 = t->config.family == 6,
         .sums = t->config.protocol == OV_STT || t->config.checksum,
+        .ip = t->config.payload,
     };
 }
 
@@ -60,15 +63,17 @@ always_inline struct limits kernel_limits(struct layout l, uint32_t mtu)
     return (struct limits){.wire = wire, .most = mtu == 0 ? wire : min32(room, wire)};
 }
 
-/* What becomes of the tags that a frame begins with. */
+/* What becomes of the tags that a frame begins with, and of its Ethernet header. */
 struct tag_plan {
     uint16_t tci;
+    uint16_t ethertype; /* where ip was asked for */
     uint8_t remove;
     uint8_t status;
 };
 
 /* mode is enum ov_inner_vlan.  By value, so that a plan need not live in memory. */
-struct tag_plan kernel_plan_tags(int mode, int protocol, const uint8_t *frame, uint32_t length);
+struct tag_plan kernel_plan_tags(int mode, int protocol, bool ip, const uint8_t *frame,
+                                 uint32_t length);
 
 /* Steps 2 to 6 of the contract's encap. */
 always_inline int kernel_plan(const struct ov_tunnel *t, const uint8_t *frame, uint32_t length,
@@ -77,17 +82,18 @@ always_inline int kernel_plan(const struct ov_tunnel *t, const uint8_t *frame, u
 {
     bool plain = inner_is_plain(frame, length);
     p->remove = 0;
-    p->tci = p->mss = 0;
+    p->tci = p->mss = p->ethertype = 0;
     p->partial = false;
     if (unlikely(!plain && length < ETHERNET_LENGTH))
         return OV_FRAME_TOO_SHORT;
-    if (unlikely(!plain && is_tagged(frame))) {
+    if (unlikely(layout.ip || (!plain && is_tagged(frame)))) {
         struct tag_plan tags =
-            kernel_plan_tags(t->config.inner_vlan, t->config.protocol, frame, length);
+            kernel_plan_tags(t->config.inner_vlan, t->config.protocol, layout.ip, frame, length);
         if (tags.status != OV_OK)
             return tags.status;
         p->remove = tags.remove;
         p->tci = tags.tci;
+        p->ethertype = tags.ethertype;
     }
     p->length = length - p->remove;
     p->wire = wire - p->remove;
@@ -150,7 +156,7 @@ always_inline int kernel_encap_row(const struct ov_tunnel *t, const struct ov_ba
         return status;
     if (unlikely(offset + p.remove - base < layout.headers))
         return OV_NO_HEADROOM;
-    if (unlikely(p.remove != 0))
+    if (unlikely(p.remove != 0) && !layout.ip)
         kernel_remove(frame, p.remove);
     kernel_plan_row(&p, b, i);
     offset += p.remove;
@@ -186,14 +192,20 @@ always_inline size_t kernel_encap_rows(const struct ov_tunnel *tunnel, struct ov
     return b.count - left;
 }
 
+/* Whether a tunnel's headers have no other fields than these bytes after IP. */
+always_inline bool kernel_is_common(struct layout l, uint32_t shim)
+{
+    return l.l3 == ETHERNET_LENGTH && !l.sums && !l.ip && l.headers == l.l4 + shim;
+}
+
 /* One loop for each common shape, one for the others. */
 always_inline size_t kernel_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence,
                                   emit_fn *emit, uint8_t protocol, uint32_t shim)
 {
-    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + shim, false, false};
-    const struct layout v6 = {ETHERNET_LENGTH, 54, 54 + shim, true, false};
+    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + shim, false, false, false};
+    const struct layout v6 = {ETHERNET_LENGTH, 54, 54 + shim, true, false, false};
     struct layout layout = kernel_layout(t);
-    if (layout.l3 == ETHERNET_LENGTH && !layout.sums)
+    if (kernel_is_common(layout, shim))
         return layout.v6 ? kernel_encap_rows(t, b, sequence, v6, emit, protocol)
                          : kernel_encap_rows(t, b, sequence, v4, emit, protocol);
     return kernel_encap_rows(t, b, sequence, layout, emit, protocol);
@@ -213,11 +225,13 @@ always_inline void kernel_move(uint8_t *to, const uint8_t *from, uint32_t length
     }
 }
 
-/* Put a frame, without the tags that go, where the packet's payload begins. */
+/* Put a frame, without what goes of it, where the packet's payload begins. */
 always_inline void kernel_place(const struct plan *p, const uint8_t *frame, uint8_t *to)
 {
     if (likely(p->remove == 0)) {
         kernel_move(to, frame, p->length);
+    } else if (p->ethertype != 0) {
+        memcpy(to, frame + p->remove, p->length);
     } else {
         memcpy(to, frame, 12);
         memcpy(to + 12, frame + 12 + p->remove, p->length - 12);
@@ -306,9 +320,9 @@ always_inline size_t kernel_copy(const struct ov_tunnel *t, struct ov_batch *in,
                                  struct ov_batch *out, uint32_t mtu, uint64_t sequence,
                                  emit_fn *emit, uint8_t protocol, uint32_t shim)
 {
-    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + shim, false, false};
+    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + shim, false, false, false};
     struct layout layout = kernel_layout(t);
-    if (layout.l3 == ETHERNET_LENGTH && !layout.sums && !layout.v6)
+    if (kernel_is_common(layout, shim) && !layout.v6)
         return kernel_copy_rows(t, in, out, mtu, sequence, v4, emit, protocol);
     return kernel_copy_rows(t, in, out, mtu, sequence, layout, emit, protocol);
 }

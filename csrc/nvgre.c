@@ -3,7 +3,7 @@
 
 int nvgre_init(struct ov_tunnel *t, const struct ov_config *config)
 {
-    if (config->key > 0xFFFFFF || config->flow_id > 0xFF ||
+    if (config->key > 0xFFFFFF || config->flow_id > 0xFF || config->payload != 0 ||
         outer_init(t, config, IP_GRE, NVGRE_LENGTH) != 0)
         return -1;
     uint8_t *gre = t->header + t->l4;
@@ -14,22 +14,13 @@ int nvgre_init(struct ov_tunnel *t, const struct ov_config *config)
     return 0;
 }
 
-/* Where the key stands, or 0 if the header is not all here. */
-static uint32_t key_offset(uint16_t flags, uint32_t left)
-{
-    uint32_t at = GRE_BASE + (flags & GRE_C ? 4 : 0);
-    uint32_t length = at + 4 + (flags & GRE_S ? 4 : 0);
-    return length <= left ? at : 0;
-}
-
+/* What NVGRE asks of the first four bytes. */
 static int check_flags(const struct ov_policy *y, uint16_t flags, uint16_t protocol)
 {
     bool lenient = y->base == OV_LENIENT;
-    uint32_t reserved = y->base == OV_STRICT ? GRE_RESERVED0 : lenient ? 0 : GRE_DISCARD;
-    if (flags & GRE_VERSION_MASK)
-        return OV_GRE_VERSION;
-    if (flags & GRE_R)
-        return OV_GRE_ROUTING;
+    int status = gre_check_version(flags);
+    if (status != OV_OK)
+        return status;
     if (protocol != GRE_TEB)
         return OV_GRE_PROTOCOL;
     if (!(flags & GRE_K))
@@ -38,30 +29,24 @@ static int check_flags(const struct ov_policy *y, uint16_t flags, uint16_t proto
         return OV_GRE_CHECKSUM_PRESENT;
     if (flags & GRE_S && !lenient)
         return OV_GRE_SEQUENCE_PRESENT;
-    return flags & reserved ? OV_GRE_RESERVED : OV_OK;
+    return OV_OK;
 }
 
 struct nvgre_answer nvgre_check_rare(const struct ov_policy *y, const uint8_t *gre, uint32_t left,
                                      uint32_t whole)
 {
-    struct nvgre_answer answer = {.status = OV_HEADER_TRUNCATED};
-    if (left < GRE_BASE)
-        return answer;
+    struct nvgre_answer answer = {0};
     uint16_t flags = get16(gre);
     int status = check_flags(y, flags, get16(gre + 2));
-    uint32_t at = key_offset(flags, left);
-    if (status != OV_OK || at == 0) {
-        answer.status = (uint8_t)(status != OV_OK ? status : OV_HEADER_TRUNCATED);
-        return answer;
+    if (status == OV_OK)
+        status = gre_check_fields(y, gre, flags, left, whole);
+    if (status == OV_OK) {
+        answer.key = get24(gre + gre_key_at(flags));
+        answer.length = (uint8_t)gre_length(flags);
+        if (y->drop_reserved_vsid && (answer.key < 0x1000 || answer.key == 0xFFFFFF))
+            status = OV_NVGRE_VSID;
     }
-    answer.key = get24(gre + at);
-    answer.length = (uint8_t)(at + 4 + (flags & GRE_S ? 4 : 0));
-    if (flags & GRE_C && left == whole && checksum_sum(gre, whole) != 0xFFFF)
-        answer.status = OV_GRE_CHECKSUM;
-    else if (y->drop_reserved_vsid && (answer.key < 0x1000 || answer.key == 0xFFFFFF))
-        answer.status = OV_NVGRE_VSID;
-    else
-        answer.status = OV_OK;
+    answer.status = (uint8_t)status;
     return answer;
 }
 
@@ -79,11 +64,12 @@ size_t nvgre_copy(const struct ov_tunnel *t, struct ov_batch *in, struct ov_batc
 int nvgre_describe(const uint8_t *header, size_t length, const struct outer *o,
                    struct ov_config *config)
 {
+    const uint8_t *gre = header + o->l4;
     uint32_t left = (uint32_t)length - o->l4;
-    uint32_t key = left < GRE_BASE ? 0 : key_offset(get16(header + o->l4), left);
-    if (key == 0)
+    if (left < GRE_BASE || !(get16(gre) & GRE_K) || left < gre_length(get16(gre)))
         return -1;
-    config->key = get24(header + o->l4 + key);
-    config->flow_id = header[o->l4 + key + 3];
+    const uint8_t *key = gre + gre_key_at(get16(gre));
+    config->key = get24(key);
+    config->flow_id = key[3];
     return 0;
 }

@@ -5,23 +5,11 @@
 #ifndef NVGRE_H
 #define NVGRE_H
 
-#include "kernel.h"
+#include "gre_header.h"
 
 /* ---- constants ------------------------------------------------------------ */
 
-enum {
-    NVGRE_LENGTH = 8,
-    GRE_BASE = 4, /* flags and protocol */
-    GRE_C = 0x8000,
-    GRE_R = 0x4000,
-    GRE_K = 0x2000,
-    GRE_S = 0x1000,
-    GRE_DISCARD = 0x0C00,   /* bits that RFC 2784 2.3 makes a receiver discard */
-    GRE_RESERVED0 = 0x0FF8, /* all reserved bits */
-    GRE_VERSION_MASK = 0x0007,
-    GRE_TEB = 0x6558, /* transparent Ethernet bridging */
-};
-
+enum { NVGRE_LENGTH = 8 };
 /* ---- header ---------------------------------------------------------------- */
 
 /*  0                   1                   2                   3
@@ -52,7 +40,7 @@ struct nvgre_answer {
 struct nvgre_answer nvgre_check_rare(const struct ov_policy *y, const uint8_t *gre, uint32_t left,
                                      uint32_t whole);
 
-/* Steps 9 to 11: *o carries GRE; gives the key and the inner offset. */
+/* Steps 9 to 11: *o carries GRE of at least four bytes; gives the key and the inner offset. */
 always_inline int nvgre_check(const struct ov_policy *y, const uint8_t *packet,
                               const struct outer *o, struct ov_frame *d)
 {

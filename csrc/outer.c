@@ -36,7 +36,7 @@ int outer_init(struct ov_tunnel *t, const struct ov_config *config, uint8_t prot
     const struct ov_config *c = config;
     if ((c->family != 4 && c->family != 6) || c->port_low > c->port_high || c->dscp > 63 ||
         c->inner_vlan > OV_VLAN_REJECT || c->outer_tci > 0xFFFF || c->ip_id > 0xFFFF ||
-        c->flow_label > 0xFFFFF)
+        c->flow_label > 0xFFFFF || c->payload > 1)
         return -1;
     memset(t, 0, sizeof *t);
     t->config = *c;
@@ -88,7 +88,7 @@ int outer_describe(const uint8_t *header, size_t length, int link, struct outer 
     struct ov_config *c = config;
     memset(c, 0, sizeof *c);
     c->outer_tci = c->ip_id = c->flow_label = c->gbp = c->flow_id = -1;
-    c->frame_id = -1;
+    c->frame_id = c->sequence = -1;
     c->ecn_copy = 1;
     o->l3 = 0;
     if (link == OV_ETHERNET) {

@@ -165,12 +165,12 @@ void outer_addresses(const uint8_t *packet, const struct outer *o, uint8_t out[3
 
 /* ---- writing --------------------------------------------------------------- */
 
-/* Templates are 32 to 96 bytes long: copied in overlapping halves, no loop. */
+/* Templates are 32 bytes or longer: copied in pieces, of which the last two overlap. */
 always_inline void outer_copy(uint8_t *out, const uint8_t *header, uint32_t length)
 {
     memcpy(out, header, 32);
-    if (length > 64)
-        memcpy(out + 32, header + 32, 32);
+    for (uint32_t at = 32; at + 32 < length; at += 32)
+        memcpy(out + at, header + at, 32);
     memcpy(out + length - 32, header + length - 32, 32);
 }
 

@@ -246,16 +246,16 @@ struct ov_frame {
     uint32_t l4;     /* inner L4 header whose checksum is to be completed, or 0 */
     uint32_t l4_end; /* end of that datagram in the frame */
     uint16_t mss;
-    uint16_t tci;     /* of the tag to insert, where insert is 4 */
+    uint16_t tci;       /* of the tag to insert, where insert is 4 */
     uint16_t ethertype; /* not 0: the frame's first 14 bytes are to be written: zeros and this */
-    uint8_t insert;   /* 4: an 802.1Q tag is put in front of the EtherType */
-    uint8_t remove;   /* bytes of tags that are taken out, 0, 4 or 8 */
-    uint8_t tos_at;   /* offset in the frame of the IP header to re-mark, or 0 */
-    uint8_t tos;      /* its new TOS or traffic class */
-    uint8_t status;   /* enum ov_status */
-    uint8_t protocol; /* enum ov_protocol */
-    uint8_t checksum; /* STT: enum ov_inner_checksum as received */
-    uint8_t l4_tcp;   /* 1 TCP, 0 UDP, for l4 */
+    uint8_t insert;     /* 4: an 802.1Q tag is put in front of the EtherType */
+    uint8_t remove;     /* bytes of tags that are taken out, 0, 4 or 8 */
+    uint8_t tos_at;     /* offset in the frame of the IP header to re-mark, or 0 */
+    uint8_t tos;        /* its new TOS or traffic class */
+    uint8_t status;     /* enum ov_status */
+    uint8_t protocol;   /* enum ov_protocol */
+    uint8_t checksum;   /* STT: enum ov_inner_checksum as received */
+    uint8_t l4_tcp;     /* 1 TCP, 0 UDP, for l4 */
 };
 
 /* ---- numbers ------------------------------------------------------------ */

@@ -1,5 +1,9 @@
 /* tunnel.c: the only file that sees all protocols: the ops table, and decap's choice among them. */
 #include "decap.h"
+#include "erspan.h"
+#include "geneve.h"
+#include "gpe.h"
+#include "gre.h"
 #include "nvgre.h"
 #include "stt.h"
 #include "tunnel.h"
@@ -16,27 +20,39 @@ static const struct ops {
     [OV_VXLAN] = {vxlan_init, vxlan_encap, vxlan_copy, vxlan_describe},
     [OV_NVGRE] = {nvgre_init, nvgre_encap, nvgre_copy, nvgre_describe},
     [OV_STT] = {stt_init, stt_encap, stt_copy, stt_describe},
+    [OV_GENEVE] = {geneve_init, geneve_encap, geneve_copy, geneve_describe},
+    [OV_GPE] = {gpe_init, gpe_encap, gpe_copy, gpe_describe},
+    [OV_GRE] = {gre_init, gre_encap, gre_copy, gre_describe},
+    [OV_ERSPAN] = {erspan_init, erspan_encap, erspan_copy, erspan_describe},
 };
 
 /* ---- encap --------------------------------------------------------------- */
 
-struct tag_plan kernel_plan_tags(int mode, int protocol, const uint8_t *frame, uint32_t length)
+struct tag_plan kernel_plan_tags(int mode, int protocol, bool ip, const uint8_t *frame,
+                                 uint32_t length)
 {
     struct tag_plan plan = {0};
-    if (mode == OV_VLAN_REJECT)
+    bool first = is_tagged(frame);
+    if (first && mode == OV_VLAN_REJECT)
         return (struct tag_plan){.status = OV_FRAME_TAGGED};
-    bool all = mode == OV_VLAN_STRIP || protocol == OV_NVGRE;
-    bool one = !all && protocol == OV_STT && get16(frame + 12) == ETHERTYPE_CTAG;
-    if (!all && !one)
-        return plan;
-    bool second = length >= 18 && all && is_tag(get16(frame + 16));
-    if (length < (second ? 22u : 18u))
-        return (struct tag_plan){.status = OV_FRAME_TOO_SHORT};
-    if (second && protocol == OV_NVGRE && is_tag(get16(frame + 20)))
-        return (struct tag_plan){.status = OV_FRAME_TAGGED};
-    plan.remove = second ? 2 * TAG_LENGTH : TAG_LENGTH;
-    if (one)
-        plan.tci = (get16(frame + 14) & 0xEFFF) | STT_TCI_VALID;
+    bool all = first && (mode == OV_VLAN_STRIP || protocol == OV_NVGRE || ip);
+    bool one = first && !all && protocol == OV_STT && get16(frame + 12) == ETHERTYPE_CTAG;
+    if (all || one) {
+        bool second = length >= 18 && all && is_tag(get16(frame + 16));
+        if (length < (second ? 22u : 18u))
+            return (struct tag_plan){.status = OV_FRAME_TOO_SHORT};
+        if (second && protocol == OV_NVGRE && is_tag(get16(frame + 20)))
+            return (struct tag_plan){.status = OV_FRAME_TAGGED};
+        plan.remove = second ? 2 * TAG_LENGTH : TAG_LENGTH;
+        if (one)
+            plan.tci = (get16(frame + 14) & 0xEFFF) | STT_TCI_VALID;
+    }
+    if (ip) {
+        plan.ethertype = get16(frame + 12 + plan.remove);
+        if (plan.ethertype != ETHERTYPE_IPV4 && plan.ethertype != ETHERTYPE_IPV6)
+            return (struct tag_plan){.status = OV_FRAME_NOT_IP};
+        plan.remove += ETHERNET_LENGTH;
+    }
     return plan;
 }
 
@@ -57,6 +73,18 @@ always_inline void emit_any(const struct ov_tunnel *t, const struct plan *p, uin
         break;
     case OV_NVGRE:
         nvgre_emit(t, p, packet, sequence, layout);
+        break;
+    case OV_GENEVE:
+        geneve_emit(t, p, packet, sequence, layout);
+        break;
+    case OV_GPE:
+        gpe_emit(t, p, packet, sequence, layout);
+        break;
+    case OV_GRE:
+        gre_emit(t, p, packet, sequence, layout);
+        break;
+    case OV_ERSPAN:
+        erspan_emit(t, p, packet, sequence, layout);
         break;
     default:
         stt_emit(t, p, packet, sequence, layout);
@@ -162,37 +190,117 @@ always_inline int udp_check(const struct ov_policy *y, const uint8_t *packet, st
     return OV_OK;
 }
 
-/* Steps 13 to 17 for a frame from d->offset to o->end. */
+/* The same for IP from d->offset on: a frame, whose first 14 bytes are yet to be written. */
+static int open_ip(const struct ov_policy *y, const uint8_t *packet, const struct outer *o,
+                   struct ov_frame *d)
+{
+    enum { SEEN = 60 }; /* the longest IP header without extensions */
+    uint8_t seen[ETHERNET_LENGTH + SEEN] = {0};
+    uint32_t here = o->here - d->header, peek = min32(here, SEEN);
+    if (y->keys != NULL && !decap_key_known(y, d->key))
+        return OV_UNKNOWN_KEY;
+    if (here < (d->ethertype == ETHERTYPE_IPV4 ? 20 : IPV6_LENGTH))
+        return OV_INNER_TOO_SHORT;
+    put16(seen + 12, d->ethertype);
+    memcpy(seen + ETHERNET_LENGTH, packet + d->header, peek);
+    d->length = peek + ETHERNET_LENGTH;
+    int status = decap_mark(y, seen, o->tos, d);
+    d->offset = d->header - ETHERNET_LENGTH;
+    d->length = here + ETHERNET_LENGTH;
+    d->wire = o->end - d->header + ETHERNET_LENGTH;
+    return status;
+}
+
+/* Steps 13 to 17 for what begins at d->offset and ends at o->end. */
 always_inline int open_frame(const struct ov_policy *y, const uint8_t *packet,
                              const struct outer *o, struct ov_frame *d)
 {
     const uint8_t *frame = packet + d->offset;
+    d->header = d->offset;
+    if (unlikely(d->ethertype != 0)) {
+        struct ov_frame opened = *d;
+        int answer = open_ip(y, packet, o, &opened);
+        *d = opened;
+        return answer;
+    }
     int status = decap_inner(y, frame, o->here - d->offset, o->end - d->offset, false, d);
     return unlikely(status != OV_OK) ? status : decap_mark(y, frame, o->tos, d);
+}
+
+/* Whose datagrams for this port are; OV_NONE: nobody's. */
+always_inline int udp_owner(const struct ov_policy *y, uint16_t port)
+{
+    if (likely(port == y->vxlan_port && enabled(y, OV_VXLAN)))
+        return OV_VXLAN;
+    if (port == y->gpe_port && enabled(y, OV_GPE))
+        return OV_GPE;
+    return port == y->geneve_port && enabled(y, OV_GENEVE) ? OV_GENEVE : OV_NONE;
+}
+
+/* Step 11 for a datagram whose payload begins at at. */
+always_inline int udp_open(const struct ov_policy *y, int owner, const uint8_t *packet,
+                           const struct outer *o, uint32_t at, struct ov_frame *d)
+{
+    if (likely(owner == OV_VXLAN))
+        return vxlan_check(y, packet, o, at, d);
+    return owner == OV_GENEVE ? geneve_check(y, packet, o, at, d) : gpe_check(y, packet, o, at, d);
+}
+
+/* Whose GRE this is, by its first four bytes; OV_NONE: nobody's. */
+always_inline int gre_owner(const struct ov_policy *y, const uint8_t *gre)
+{
+    uint16_t flags = get16(gre), protocol = get16(gre + 2);
+    if (unlikely(protocol == GRE_ERSPAN || protocol == GRE_ERSPAN3) && enabled(y, OV_ERSPAN))
+        return OV_ERSPAN;
+    if (!enabled(y, OV_GRE))
+        return enabled(y, OV_NVGRE) ? OV_NVGRE : OV_NONE;
+    uint16_t plain = y->base == OV_LENIENT ? GRE_K : GRE_K | GRE_C | GRE_S;
+    bool nvgre = protocol == GRE_TEB && (flags & plain) == GRE_K;
+    return nvgre && enabled(y, OV_NVGRE) ? OV_NVGRE : OV_GRE;
+}
+
+/* Steps 9 to 11 for GRE. */
+always_inline int gre_open(const struct ov_policy *y, const uint8_t *packet, const struct outer *o,
+                           struct ov_frame *d)
+{
+    const uint32_t all = 1u << OV_NVGRE | 1u << OV_GRE | 1u << OV_ERSPAN;
+    if (unlikely((y->protocols & all) == 0))
+        return OV_UNKNOWN_PROTOCOL;
+    if (unlikely(o->here - o->l4 < GRE_BASE))
+        return OV_HEADER_TRUNCATED;
+    int owner = gre_owner(y, packet + o->l4);
+    if (likely(owner == OV_NVGRE))
+        return nvgre_check(y, packet, o, d);
+    if (owner == OV_NONE)
+        return OV_UNKNOWN_PROTOCOL;
+    return owner == OV_GRE ? gre_check(y, packet, o, d) : erspan_check(y, packet, o, d);
 }
 
 always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet, uint32_t length,
                                uint32_t wire, int link, struct ov_frame *d)
 {
+    const uint32_t over_udp = 1u << OV_VXLAN | 1u << OV_GENEVE | 1u << OV_GPE;
     struct outer o;
     int status = outer_parse(packet, length, wire, link, y->base == OV_LENIENT, &o);
     if (unlikely(status != OV_OK))
         return status;
     d->outer = o.l3;
-    if (o.protocol == IP_UDP && enabled(y, OV_VXLAN)) {
+    if (o.protocol == IP_UDP && likely((y->protocols & over_udp) != 0)) {
         if (unlikely(o.here - o.l4 < UDP_LENGTH))
             return OV_UDP_TRUNCATED;
-        if (unlikely(get16(packet + o.l4 + 2) != y->vxlan_port))
+        int owner = udp_owner(y, get16(packet + o.l4 + 2));
+        if (unlikely(owner == OV_NONE))
             return OV_UNKNOWN_PROTOCOL;
         status = udp_check(y, packet, &o);
         if (likely(status == OV_OK))
-            status = vxlan_check(y, packet, &o, o.l4 + UDP_LENGTH, d);
-    } else if (o.protocol == IP_GRE && enabled(y, OV_NVGRE)) {
-        status = nvgre_check(y, packet, &o, d);
+            status = udp_open(y, owner, packet, &o, o.l4 + UDP_LENGTH, d);
+    } else if (o.protocol == IP_GRE) {
+        status = gre_open(y, packet, &o, d);
     } else if (o.protocol == IP_TCP && enabled(y, OV_STT)) {
         const struct outer copy = o;
         struct ov_frame whole = {.outer = o.l3};
         status = stt_decap(y, packet, &copy, &whole);
+        whole.header = whole.offset;
         *d = whole;
         return status;
     } else {
@@ -209,7 +317,8 @@ static int decap_datagram(const struct ov_policy *y, const struct ov_batch *b, s
 {
     const uint8_t *packet = b->data + b->offset[i];
     struct outer o = {.end = b->wire[i], .here = b->length[i]};
-    if (!enabled(y, OV_VXLAN))
+    int owner = enabled(y, OV_VXLAN) ? OV_VXLAN : enabled(y, OV_GPE) ? OV_GPE : OV_GENEVE;
+    if (!enabled(y, owner))
         return OV_UNKNOWN_PROTOCOL;
     if (b->outer[i] > b->size || b->size - b->outer[i] < 20)
         return OV_BAD_ROW;
@@ -217,8 +326,13 @@ static int decap_datagram(const struct ov_policy *y, const struct ov_batch *b, s
     if (ip[0] >> 4 != 4 && b->size - b->outer[i] < IPV6_LENGTH)
         return OV_BAD_ROW;
     o.tos = ip[0] >> 4 == 4 ? ip[1] : (uint8_t)(get16(ip) >> 4);
-    int status = vxlan_check(y, packet, &o, 0, d);
-    return status != OV_OK ? status : open_frame(y, packet, &o, d);
+    int status = udp_open(y, owner, packet, &o, 0, d);
+    if (status == OV_OK)
+        status = open_frame(y, packet, &o, d);
+    if (status == OV_OK && d->ethertype != 0 &&
+        b->offset[i] - b->base[i] + d->header < ETHERNET_LENGTH)
+        return OV_NO_HEADROOM;
+    return status;
 }
 
 void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t length, size_t wire,
@@ -237,6 +351,8 @@ void ov_decap(const struct ov_policy *policy, const uint8_t *packet, size_t leng
 static uint64_t mend_in_place(const struct ov_frame *d, uint8_t *data, uint64_t offset)
 {
     uint8_t *frame = data + offset;
+    if (d->ethertype != 0)
+        decap_head(d, frame);
     decap_mend(d, frame, 0);
     if (d->remove != 0)
         kernel_remove(frame, d->remove);
@@ -255,13 +371,20 @@ static bool policy_is_plain(const struct ov_policy *y)
            enabled(y, OV_VXLAN) && enabled(y, OV_NVGRE);
 }
 
+/* GENEVE's port, or 0x10000 where its datagrams are another's. */
+static uint32_t plain_geneve_port(const struct ov_policy *y)
+{
+    return udp_owner(y, y->geneve_port) == OV_GENEVE ? y->geneve_port : 0x10000;
+}
+
 /* The fast lane: what most packets are.  IPv4 without tag, options, fragments or
- * ECN mark; VXLAN without a UDP checksum, or NVGRE; an inner frame without tag.
+ * ECN mark; VXLAN or GENEVE without a UDP checksum and options, or NVGRE; an inner frame
+ * without tag.
  * All of it is looked at and judged at once, without a branch; whatever is not
  * so is decap_packet's to judge.  Guarantee: true only where that would give
  * OV_OK and the same *d. */
-always_inline bool decap_plain(uint16_t vxlan_port, const uint8_t *packet, uint32_t length,
-                               struct ov_frame *d)
+always_inline bool decap_plain(uint16_t vxlan_port, uint32_t geneve_port, const uint8_t *packet,
+                               uint32_t length, struct ov_frame *d)
 {
     enum {
         L3 = 14,
@@ -273,6 +396,7 @@ always_inline bool decap_plain(uint16_t vxlan_port, const uint8_t *packet, uint3
         return false;
     const uint8_t *ip = packet + L3, *l4 = packet + L4;
     bool udp = ip[9] == IP_UDP;
+    uint8_t protocol = udp ? OV_VXLAN : OV_NVGRE;
     if (unlikely(!udp && ip[9] != IP_GRE))
         return false;
     uint32_t end = L3 + get16(ip + 2), at = udp ? UDP_END : GRE_END;
@@ -282,10 +406,16 @@ always_inline bool decap_plain(uint16_t vxlan_port, const uint8_t *packet, uint3
     bad |= end > length;
     if (likely(udp)) {
         uint32_t udp_end = L4 + get16(l4 + 4);
-        bad |= (uint32_t)get16(l4 + 2) ^ vxlan_port;
+        uint32_t port = get16(l4 + 2);
         bad |= get16(l4 + 6);
         bad |= udp_end > end;
-        bad |= ~l4[UDP_LENGTH] & (uint32_t)VXLAN_I;
+        if (likely(port == vxlan_port)) {
+            bad |= ~l4[UDP_LENGTH] & (uint32_t)VXLAN_I;
+        } else {
+            bad |= port ^ geneve_port;
+            bad |= !equal32(l4 + UDP_LENGTH, GENEVE_TEB, 0xFF80FFFF);
+            protocol = OV_GENEVE;
+        }
         end = udp_end;
     } else {
         bad |= !equal32(l4, (uint32_t)GRE_K << 16 | GRE_TEB, UINT32_MAX);
@@ -294,9 +424,10 @@ always_inline bool decap_plain(uint16_t vxlan_port, const uint8_t *packet, uint3
     bad |= is_tagged(packet + at);
     d->key = get24(packet + at - 4);
     d->offset = at;
+    d->header = at;
     d->outer = L3;
     d->length = d->wire = end - at;
-    d->protocol = udp ? OV_VXLAN : OV_NVGRE;
+    d->protocol = protocol;
     return likely(bad == 0);
 }
 
@@ -305,6 +436,7 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
     const struct ov_batch b = *batch; /* a copy that no store can reach */
     const bool plain = policy_is_plain(policy);
     const uint16_t vxlan_port = policy->vxlan_port;
+    const uint32_t geneve_port = plain_geneve_port(policy);
     size_t left = 0;
     for (size_t i = 0; i < b.count; i++) {
         struct ov_frame d = {0};
@@ -315,7 +447,7 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         kernel_prefetch(&b, i, 0);
         bool good = kernel_row_good(&b, b.base[i], offset, length, wire);
         if (likely(good && plain && length == wire && (status | b.link[i]) == 0 &&
-                   decap_plain(vxlan_port, b.data + offset, length, &d))) {
+                   decap_plain(vxlan_port, geneve_port, b.data + offset, length, &d))) {
             offset += d.offset;
         } else {
             struct ov_frame any = {0};
@@ -336,8 +468,8 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
                 b.mss[i] = any.mss;
                 any.l4 = kept ? 0 : any.l4;
             }
-            offset += any.offset;
-            if ((any.insert | any.remove | any.tos_at) != 0 || any.l4 != 0)
+            offset += any.ethertype == 0 ? any.offset : any.header - (uint64_t)ETHERNET_LENGTH;
+            if ((any.insert | any.remove | any.tos_at | any.ethertype) != 0 || any.l4 != 0)
                 offset = mend_in_place(&any, b.data, offset);
             any.length += (uint32_t)any.insert - any.remove;
             any.wire += (uint32_t)any.insert - any.remove;

@@ -5,7 +5,7 @@
 #ifndef VXLAN_H
 #define VXLAN_H
 
-#include "kernel.h"
+#include "udp.h"
 
 /* ---- constants ------------------------------------------------------------ */
 
@@ -66,23 +66,7 @@ always_inline int vxlan_check(const struct ov_policy *y, const uint8_t *packet,
 always_inline void vxlan_emit(const struct ov_tunnel *t, const struct plan *p, uint8_t *packet,
                               uint64_t sequence, struct layout layout)
 {
-    uint32_t bytes = p->wire + layout.headers; /* of the whole packet */
-    uint8_t *udp = packet + layout.l4;
-    outer_copy(packet, t->header, layout.headers);
-    outer_write(t, packet + layout.l3, bytes - layout.l3, p->in.tos, p->in.hash, layout.v6);
-    if (unlikely(t->id_mask != 0) && !layout.v6)
-        outer_identify(t, packet + layout.l3, sequence, 0);
-    uint32_t port = hash_port(p->in.hash, t->config.port_low, t->port_count);
-    uint32_t length = bytes - layout.l4;
-    put16(udp, (uint16_t)port);
-    put16(udp + 4, (uint16_t)length);
-    if (layout.sums) {
-        /* The length counts twice: in the header and in the pseudo header. */
-        uint32_t sum = t->pseudo_sum + t->transport_sum + t->shim_sum + port + 2 * length;
-        uint16_t checksum =
-            (uint16_t)~checksum_fold32(sum + checksum_sum(packet + layout.headers, p->length));
-        put16(udp + 6, checksum == 0 ? 0xFFFF : checksum);
-    }
+    udp_emit(t, p, packet, sequence, layout, 0);
 }
 
 /* ---- verbs ------------------------------------------------------------------- */

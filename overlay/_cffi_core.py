@@ -22,16 +22,31 @@ ffi: Any = _cffi_lib.ffi
 lib: Any = _cffi_lib.lib
 
 _names = {cls.number: cls.name for cls in PROTOCOLS.values()}
-_lock = threading.Lock()
-_counter = random.getrandbits(32)
 
 
-def take(packets: int) -> int:
-    global _counter
-    with _lock:
-        first = _counter
-        _counter = (first + packets) & (2**64 - 1)
-    return first
+class Counter:
+    """Numbers for frame IDs, IP IDs and sequence numbers; none is given twice soon."""
+
+    def __init__(self, first: int = 0) -> None:
+        self._lock = threading.Lock()
+        self._next = first
+
+    def take(self, packets: int) -> int:
+        """The first of that many numbers."""
+        with self._lock:
+            first = self._next
+            self._next = (first + packets) & (2**64 - 1)
+        return first
+
+    def give_back(self, first: int, taken: int, used: int) -> None:
+        """Of what was taken last, what is above ``used``; nothing if others took since."""
+        with self._lock:
+            if self._next == (first + taken) & (2**64 - 1):
+                self._next = (first + used) & (2**64 - 1)
+
+
+_counter = Counter(random.getrandbits(32))
+take = _counter.take
 
 
 def _view(source: Any, what: str) -> tuple[Any, int]:
@@ -60,13 +75,15 @@ class Encoder:
         self.tunnel = ffi.new("struct ov_tunnel *")
         if lib.ov_tunnel_init(self.tunnel, ffi.from_buffer("struct ov_config *", record)) != 0:
             raise ValueError("the tunnel's record is out of range")
+        # Sequence numbers count from 0, each tunnel's own.
+        self._counter = _counter if self.tunnel.config.sequence < 0 else Counter()
 
     @property
     def address(self) -> int:
         return int(ffi.cast("uintptr_t", self.tunnel))
 
     def encap(self, frame: Buffer) -> bytes:
-        return self.encap_at(frame, take(1))
+        return self.encap_at(frame, self._counter.take(1))
 
     def encap_at(self, frame: Buffer, sequence: int) -> bytes:
         data, size = _view(frame, "frame")
@@ -77,14 +94,18 @@ class Encoder:
         return bytes(memoryview(out)[:length])
 
     def encap_batch(self, batch: Batch) -> int:
-        return self.encap_batch_at(batch, take(_batch(batch).count))
+        return self.encap_batch_at(batch, self._counter.take(_batch(batch).count))
 
     def encap_batch_at(self, batch: Batch, sequence: int) -> int:
         return int(lib.ov_encap_batch(self.tunnel, _batch(batch), sequence))
 
     def encap_into(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
         to = _batch(out, "out")
-        return self.encap_into_at(batch, out, mtu, take(to.capacity - to.count))
+        most = to.capacity - to.count
+        first = self._counter.take(most)
+        done = self.encap_into_at(batch, out, mtu, first)
+        self._counter.give_back(first, most, done)
+        return done
 
     def encap_into_at(self, batch: Batch, out: Batch, mtu: int, sequence: int) -> int:
         rows, to = _batch(batch), _batch(out, "out")
@@ -94,7 +115,7 @@ class Encoder:
 
     def encap_many(self, frames: Iterable[Buffer]) -> list[bytes]:
         given = list(frames)
-        first = take(len(given))
+        first = self._counter.take(len(given))
         return [self.encap_at(frame, first + i) for i, frame in enumerate(given)]
 
 
@@ -123,7 +144,7 @@ def decap(codec: Codec, policy: Policy, packet: Buffer, link: int, wire: int) ->
     lib.ov_decap(policy.policy, data, size, size if wire < 0 else wire, link, d)
     if d.status:
         raise DecapError(d.status)
-    return _decapsulated(codec, d, data, bytes(ffi.buffer(data, d.offset)), link)
+    return _decapsulated(codec, d, data, bytes(ffi.buffer(data, d.header)), link)
 
 
 def decap_many(

@@ -4,8 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "overlay.h" nogil:
     struct ov_config:
         uint64_t key
+        int64_t sequence
 
     struct ov_tunnel:
+        ov_config config
         uint32_t header_length
 
     struct ov_policy:
@@ -19,7 +21,7 @@ cdef extern from "overlay.h" nogil:
 
     struct ov_frame:
         uint64_t key
-        uint32_t offset
+        uint32_t header
         uint32_t wire
         uint16_t mss
         uint8_t insert

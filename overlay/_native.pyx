@@ -96,6 +96,8 @@ cdef inline int distinct(const ov_batch *a, const ov_batch *b) except -1:
 cdef class Encoder:
     """A tunnel ready for packets."""
     cdef ov_tunnel tunnel
+    cdef uint64_t sent  # packets with a sequence number: those count from 0, each tunnel's own
+    cdef uint64_t *next
 
     def __cinit__(self, record):
         cdef View view = View(record, "record")
@@ -103,6 +105,12 @@ cdef class Encoder:
             raise ValueError("record is too short")
         if ov_tunnel_init(&self.tunnel, <const ov_config *>view.data) != 0:
             raise ValueError("the tunnel's record is out of range")
+        self.next = &counter if self.tunnel.config.sequence < 0 else &self.sent
+
+    cdef inline uint64_t take(self, uint64_t packets) noexcept:
+        """The first of that many numbers; guarded by the GIL."""
+        self.next[0] += packets
+        return self.next[0] - packets
 
     @property
     def address(self):
@@ -131,9 +139,7 @@ cdef class Encoder:
 
     def encap(self, frame):
         """One packet of one frame."""
-        global counter
-        counter += 1
-        return steal(self.one(frame, counter - 1))
+        return steal(self.one(frame, self.take(1)))
 
     def encap_at(self, frame, uint64_t sequence):
         """The same with the numbers that a counter would give."""
@@ -141,14 +147,7 @@ cdef class Encoder:
 
     def encap_batch(self, batch):
         """Encap every row in place."""
-        global counter
-        cdef ov_batch *rows = batch_of(batch)
-        cdef uint64_t sequence = counter
-        cdef size_t done
-        counter += rows.count
-        with nogil:
-            done = ov_encap_batch(&self.tunnel, rows, sequence)
-        return done
+        return self.encap_batch_at(batch, self.take(batch_of(batch).count))
 
     def encap_batch_at(self, batch, uint64_t sequence):
         """The same with the numbers that a counter would give."""
@@ -160,11 +159,14 @@ cdef class Encoder:
 
     def encap_into(self, batch, out, mtu=0):
         """Encap every row into another batch."""
-        global counter
         cdef ov_batch *to = batch_of(out, "out")
         # As many as there can be packets: other threads count on meanwhile.
-        counter += to.capacity - to.count
-        return self.encap_into_at(batch, out, mtu, counter - (to.capacity - to.count))
+        cdef uint64_t most = to.capacity - to.count
+        cdef uint64_t first = self.take(most)
+        done = self.encap_into_at(batch, out, mtu, first)
+        if self.next[0] == first + most:  # and nobody did
+            self.next[0] = first + <uint64_t>done
+        return done
 
     def encap_into_at(self, batch, out, mtu, uint64_t sequence):
         """The same with the numbers that a counter would give."""
@@ -179,13 +181,11 @@ cdef class Encoder:
 
     def encap_many(self, frames):
         """One packet of each frame."""
-        global counter
         cdef list given = list(frames)
         cdef Py_ssize_t i, n = PyList_GET_SIZE(given)
-        cdef uint64_t sequence = counter
+        cdef uint64_t sequence = self.take(<uint64_t>n)
         cdef list packets = PyList_New(n)
         cdef PyObject *frame
-        counter += <uint64_t>n
         for i in range(n):
             frame = PyList_GET_ITEM(given, i)
             PyList_SET_ITEM(packets, i, self.one(<object>frame, sequence + <uint64_t>i))
@@ -224,7 +224,7 @@ cdef object decap_view(codec, Policy policy, const uint8_t *data, size_t size, s
     ov_decap(&policy.policy, data, size, wire, link, &d)
     if d.status != OV_OK:
         return d.status
-    header = PyBytes_FromStringAndSize(<const char *>data, d.offset)
+    header = PyBytes_FromStringAndSize(<const char *>data, d.header)
     return decapsulated(codec, &d, data, header, link)
 
 

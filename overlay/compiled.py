@@ -137,14 +137,16 @@ class CompiledCodec(Codec):
         sequence: int | None = None,
     ) -> int:
         several, rows = tunnel_rows(batch, tunnels, index)
-        first = self.take(batch.count) if sequence is None else sequence
         encoders = [self.encoder(tunnel) for tunnel in several]
         done: int
-        if rows is None:
-            done = encoders[0].encap_batch_at(batch, first)
+        if rows is None and sequence is None:
+            done = encoders[0].encap_batch(batch)
+        elif rows is None:
+            done = encoders[0].encap_batch_at(batch, sequence)
         elif not encoders:
             done = 0
         else:
+            first = self.take(batch.count) if sequence is None else sequence
             addresses = np.array([encoder.address for encoder in encoders], np.uint64)
             done = self.core.encap_rows(batch, addresses, rows, first)
         return done
