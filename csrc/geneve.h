@@ -5,7 +5,7 @@
 #ifndef GENEVE_H
 #define GENEVE_H
 
-#include "udp.h"
+#include "udp_header.h"
 
 /* ---- constants ------------------------------------------------------------ */
 

@@ -5,7 +5,7 @@
 #ifndef GPE_H
 #define GPE_H
 
-#include "udp.h"
+#include "udp_header.h"
 
 /* ---- constants ------------------------------------------------------------ */
 

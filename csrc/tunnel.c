@@ -49,9 +49,11 @@ struct tag_plan kernel_plan_tags(int mode, int protocol, bool ip, const uint8_t 
     }
     if (ip) {
         plan.ethertype = get16(frame + 12 + plan.remove);
-        if (plan.ethertype != ETHERTYPE_IPV4 && plan.ethertype != ETHERTYPE_IPV6)
-            return (struct tag_plan){.status = OV_FRAME_NOT_IP};
         plan.remove += ETHERNET_LENGTH;
+        uint32_t least = plan.ethertype == ETHERTYPE_IPV4 ? 20 : IPV6_LENGTH;
+        if ((plan.ethertype != ETHERTYPE_IPV4 && plan.ethertype != ETHERTYPE_IPV6) ||
+            length - plan.remove < least)
+            return (struct tag_plan){.status = OV_FRAME_NOT_IP};
     }
     return plan;
 }

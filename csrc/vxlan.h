@@ -5,7 +5,7 @@
 #ifndef VXLAN_H
 #define VXLAN_H
 
-#include "udp.h"
+#include "udp_header.h"
 
 /* ---- constants ------------------------------------------------------------ */
 

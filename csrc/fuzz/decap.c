@@ -11,10 +11,16 @@
 
 static struct ov_policy policy_from(const uint8_t *p)
 {
-    static const uint64_t keys[] = {5, 4096, 43981, 1193046};
+    static const uint64_t keys[] = {5, 165, 4096, 43981, 1193046, 1ull << 32};
+    static const uint32_t options[] = {0x010280};
     return (struct ov_policy){
-        .protocols = 0x0E,
+        .protocols = p[1] & 8 ? 0xBE : 0xFE, /* without and with plain GRE */
         .vxlan_port = 4789,
+        .geneve_port = 6081,
+        .gpe_port = 4790,
+        .options = options,
+        .option_count = p[1] >> 4 & 1,
+        .ip = p[1] >> 5 & 1,
         .base = (uint8_t)(p[0] & 3) % 3,
         .gbp = p[0] >> 2 & 1,
         .inner_vlan = (uint8_t)(p[0] >> 3 & 3) % 3,
@@ -24,7 +30,7 @@ static struct ov_policy policy_from(const uint8_t *p)
         .zero6 = (uint8_t)(p[1] & 1),
         .drop_reserved_vsid = p[1] >> 1 & 1,
         .keys = p[1] & 4 ? keys : NULL,
-        .key_count = 4,
+        .key_count = 6,
     };
 }
 
@@ -58,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t n = ov_decap_length(&d);
         LAW((size_t)d.offset + d.length <= length);
         LAW(d.length <= d.wire && (size_t)d.offset + d.wire <= wire);
+        LAW(d.header == d.offset + (d.ethertype != 0 ? 14u : 0u));
         LAW(n >= 14 && c.length[0] == n && c.key[0] == d.key);
         uint8_t *frame = malloc(n);
         LAW(frame != NULL);
@@ -67,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         struct ov_config config;
         struct ov_tunnel tunnel;
-        LAW(ov_describe(packet, d.offset, link, d.protocol, &config) == 0);
+        LAW(ov_describe(packet, d.header, link, d.protocol, &config) == 0);
         LAW(config.key == d.key);
         LAW(ov_tunnel_init(&tunnel, &config) == 0);
     }

@@ -8,6 +8,32 @@
  */
 #include "fuzz.h"
 
+/* What only some protocols have. */
+static void vary(struct ov_config *c, const uint8_t *p)
+{
+    static const uint8_t options[] = {1, 2, 0x80, 1, 0, 1, 0, 2, 0xFF, 0xF0, 7, 0};
+    int shimmed = c->protocol == OV_GENEVE || c->protocol == OV_GPE || c->protocol == OV_GRE;
+    c->payload = shimmed && (p[3] & 0x10);
+    if (c->protocol == OV_GENEVE) {
+        c->port = 6081;
+        c->option_bytes = p[6] % 64 * 4;
+        for (uint32_t at = 0; at < c->option_bytes; at += 12)
+            memcpy(c->options + at, options, sizeof options);
+        c->option_bytes = c->option_bytes / 12 * 12;
+    } else if (c->protocol == OV_GPE) {
+        c->port = 4790;
+    } else if (c->protocol == OV_GRE) {
+        c->key = p[3] & 0x20 ? c->key : 1ull << 32;
+        c->sequence = p[3] & 0x40 ? p[6] : -1;
+        c->checksum = p[1] >> 7;
+    } else if (c->protocol == OV_ERSPAN) {
+        c->erspan_type = 1 + p[6] % 3;
+        c->key = c->erspan_type == 1 ? 1ull << 32 : p[7];
+        c->sequence = c->erspan_type == 1 ? -1 : p[6];
+        c->checksum = 0;
+    }
+}
+
 static struct ov_config config_from(const uint8_t *p)
 {
     struct ov_config c = {
@@ -21,23 +47,25 @@ static struct ov_config config_from(const uint8_t *p)
         .gbp = -1,
         .flow_id = p[1] & 16 ? 3 : -1,
         .frame_id = -1,
+        .sequence = -1,
         .port_low = 49152,
         .port_high = 65535,
         .port = 4789,
         .mss = (uint16_t)(p[2] * 8),
-        .protocol = (uint8_t)(1 + p[0] % 3),
+        .protocol = (uint8_t)(1 + (p[0] & 0x3F) % 7),
         .family = p[0] & 0x40 ? 6 : 4,
         .ttl = 64,
         .df = p[1] >> 5 & 1,
         .ecn_copy = p[1] >> 6 & 1,
         .inner_vlan = (uint8_t)(p[3] & 3) % 3,
-        .checksum = p[1] >> 7 || p[0] & 0x40 || p[0] % 3 == 2,
+        .checksum = p[1] >> 7 || p[0] & 0x40 || (p[0] & 0x3F) % 7 == 2,
         .inner_checksum = (uint8_t)(p[3] >> 2 & 3) % 3,
     };
+    vary(&c, p);
     return c;
 }
 
-enum { HEADROOM = 128, ROOM = 1 << 17 };
+enum { HEADROOM = 328, ROOM = 1 << 17 };
 
 /* Decap each packet of a batch and see that the frame is among the results. */
 static void comes_back(const struct ov_policy *policy, struct ov_batch *packets,
@@ -63,8 +91,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 8 || size > 4096)
         return 0;
     struct ov_config config = config_from(data);
+    static const uint32_t options[] = {0x010280};
     struct ov_policy policy = {
-        .protocols = 0x0E, .vxlan_port = 4789, .base = OV_STRICT, .verify = 1};
+        .protocols = config.protocol == OV_GRE ? 1u << OV_GRE : 0xFE,
+        .vxlan_port = 4789,
+        .geneve_port = 6081,
+        .gpe_port = 4790,
+        .options = options,
+        .option_count = 1,
+        .base = OV_STRICT,
+        .verify = 1,
+        .ip = 1,
+    };
     struct ov_tunnel tunnel;
     LAW(ov_tunnel_init(&tunnel, &config) == 0);
     size_t length = size - 8;

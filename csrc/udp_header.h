@@ -1,9 +1,9 @@
-/* udp.h: what the protocols over UDP share: the outer UDP header, written and described.
+/* udp_header.h: what the protocols over UDP share: the outer UDP header, written and described.
  *
  * Knows no tunnel header: that is bytes of the template, whose sum shim_sum is.
  */
-#ifndef UDP_H
-#define UDP_H
+#ifndef UDP_HEADER_H
+#define UDP_HEADER_H
 
 #include "kernel.h"
 
