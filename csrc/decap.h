@@ -9,6 +9,12 @@
 #include "offload.h"
 #include "outer.h"
 
+/* Whether the policy names a protocol. */
+always_inline bool decap_names(const struct ov_policy *y, int protocol)
+{
+    return y->protocols >> protocol & 1;
+}
+
 bool decap_key_known(const struct ov_policy *y, uint64_t key);
 
 /* Answers by value: what is asked about need not live in memory. */

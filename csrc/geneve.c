@@ -1,7 +1,7 @@
 /* geneve.c: GENEVE's options, templates, loops and description. */
 #include "geneve.h"
 
-static bool option_known(const struct ov_policy *y, uint32_t option)
+bool geneve_option_known(const struct ov_policy *y, uint32_t option)
 {
     uint64_t low = 0, high = y->option_count;
     while (low < high) {
@@ -12,24 +12,6 @@ static bool option_known(const struct ov_policy *y, uint32_t option)
             high = middle;
     }
     return low < y->option_count && y->options[low] == option;
-}
-
-/* Whether options end where they should, and every critical one is known. */
-static int check_options(const struct ov_policy *y, const uint8_t *option, uint32_t left)
-{
-    while (left != 0) {
-        if (left < GENEVE_OPTION_LENGTH)
-            return OV_GENEVE_OPTIONS;
-        uint32_t length = GENEVE_OPTION_LENGTH + (option[3] & GENEVE_OPTION_WORDS) * 4u;
-        if (length > left)
-            return OV_GENEVE_OPTIONS;
-        if (option[2] & GENEVE_OPTION_CRITICAL && y->base != OV_LENIENT &&
-            !option_known(y, get24(option)))
-            return OV_GENEVE_CRITICAL;
-        option += length;
-        left -= length;
-    }
-    return OV_OK;
 }
 
 struct geneve_answer geneve_check_rare(const struct ov_policy *y, const uint8_t *header,
@@ -48,7 +30,7 @@ struct geneve_answer geneve_check_rare(const struct ov_policy *y, const uint8_t 
     else if (protocol != GENEVE_TEB && !(ip && y->ip))
         answer.status = OV_GENEVE_PROTOCOL;
     else if (options <= left - GENEVE_LENGTH)
-        answer.status = (uint8_t)check_options(y, header + GENEVE_LENGTH, options);
+        answer.status = (uint8_t)geneve_check_options(y, header + GENEVE_LENGTH, options);
     answer.length = GENEVE_LENGTH + options;
     answer.ethertype = ip ? protocol : 0;
     return answer;

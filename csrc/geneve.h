@@ -44,6 +44,26 @@ _Static_assert(sizeof(struct geneve) == GENEVE_LENGTH, "RFC 8926, section 3.4");
 
 /* ---- check ------------------------------------------------------------------ */
 
+/* Whether the policy knows an option, class << 8 | type. */
+bool geneve_option_known(const struct ov_policy *y, uint32_t option);
+
+/* Whether options end where they should, and every critical one is known. */
+always_inline int geneve_check_options(const struct ov_policy *y, const uint8_t *option,
+                                       uint32_t left)
+{
+    while (left >= GENEVE_OPTION_LENGTH) {
+        uint32_t length = GENEVE_OPTION_LENGTH + (option[3] & GENEVE_OPTION_WORDS) * 4u;
+        if (unlikely(length > left))
+            return OV_GENEVE_OPTIONS;
+        if (unlikely(option[2] & GENEVE_OPTION_CRITICAL) && y->base != OV_LENIENT &&
+            !geneve_option_known(y, get24(option)))
+            return OV_GENEVE_CRITICAL;
+        option += length;
+        left -= length;
+    }
+    return left == 0 ? OV_OK : OV_GENEVE_OPTIONS;
+}
+
 /* What the common header does not need: options, other payloads and wrong words.
  * left bytes of GENEVE are here; the answer is by value. */
 struct geneve_answer {

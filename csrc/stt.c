@@ -146,7 +146,8 @@ int stt_init(struct ov_tunnel *t, const struct ov_config *config)
 
 size_t stt_encap(const struct ov_tunnel *t, struct ov_batch *b, uint64_t sequence)
 {
-    const struct layout v4 = {ETHERNET_LENGTH, 34, 34 + TCP_LENGTH + STT_LENGTH, false, true, false};
+    const struct layout v4 = {ETHERNET_LENGTH, 34,   34 + TCP_LENGTH + STT_LENGTH,
+                              false,           true, false};
     struct layout layout = kernel_layout(t);
     if (layout.l3 == ETHERNET_LENGTH && !layout.v6)
         return kernel_encap_rows(t, b, sequence, v4, stt_emit, OV_STT);

@@ -4,6 +4,7 @@
 #include "geneve.h"
 #include "gpe.h"
 #include "gre.h"
+#include "lane.h"
 #include "nvgre.h"
 #include "stt.h"
 #include "tunnel.h"
@@ -153,11 +154,6 @@ size_t ov_encap_into(const struct ov_tunnel *tunnel, struct ov_batch *in, struct
 
 /* ---- decap --------------------------------------------------------------- */
 
-always_inline bool enabled(const struct ov_policy *y, int protocol)
-{
-    return y->protocols >> protocol & 1;
-}
-
 /* Whether the profile names this destination and source. */
 static bool pair_known(const struct ov_policy *y, const uint8_t *packet, const struct outer *o)
 {
@@ -229,16 +225,6 @@ always_inline int open_frame(const struct ov_policy *y, const uint8_t *packet,
     return unlikely(status != OV_OK) ? status : decap_mark(y, frame, o->tos, d);
 }
 
-/* Whose datagrams for this port are; OV_NONE: nobody's. */
-always_inline int udp_owner(const struct ov_policy *y, uint16_t port)
-{
-    if (likely(port == y->vxlan_port && enabled(y, OV_VXLAN)))
-        return OV_VXLAN;
-    if (port == y->gpe_port && enabled(y, OV_GPE))
-        return OV_GPE;
-    return port == y->geneve_port && enabled(y, OV_GENEVE) ? OV_GENEVE : OV_NONE;
-}
-
 /* Step 11 for a datagram whose payload begins at at. */
 always_inline int udp_open(const struct ov_policy *y, int owner, const uint8_t *packet,
                            const struct outer *o, uint32_t at, struct ov_frame *d)
@@ -252,13 +238,13 @@ always_inline int udp_open(const struct ov_policy *y, int owner, const uint8_t *
 always_inline int gre_owner(const struct ov_policy *y, const uint8_t *gre)
 {
     uint16_t flags = get16(gre), protocol = get16(gre + 2);
-    if (unlikely(protocol == GRE_ERSPAN || protocol == GRE_ERSPAN3) && enabled(y, OV_ERSPAN))
+    if (unlikely(protocol == GRE_ERSPAN || protocol == GRE_ERSPAN3) && decap_names(y, OV_ERSPAN))
         return OV_ERSPAN;
-    if (!enabled(y, OV_GRE))
-        return enabled(y, OV_NVGRE) ? OV_NVGRE : OV_NONE;
+    if (!decap_names(y, OV_GRE))
+        return decap_names(y, OV_NVGRE) ? OV_NVGRE : OV_NONE;
     uint16_t plain = y->base == OV_LENIENT ? GRE_K : GRE_K | GRE_C | GRE_S;
     bool nvgre = protocol == GRE_TEB && (flags & plain) == GRE_K;
-    return nvgre && enabled(y, OV_NVGRE) ? OV_NVGRE : OV_GRE;
+    return nvgre && decap_names(y, OV_NVGRE) ? OV_NVGRE : OV_GRE;
 }
 
 /* Steps 9 to 11 for GRE. */
@@ -290,7 +276,7 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
     if (o.protocol == IP_UDP && likely((y->protocols & over_udp) != 0)) {
         if (unlikely(o.here - o.l4 < UDP_LENGTH))
             return OV_UDP_TRUNCATED;
-        int owner = udp_owner(y, get16(packet + o.l4 + 2));
+        int owner = lane_udp_owner(y, get16(packet + o.l4 + 2));
         if (unlikely(owner == OV_NONE))
             return OV_UNKNOWN_PROTOCOL;
         status = udp_check(y, packet, &o);
@@ -298,7 +284,7 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
             status = udp_open(y, owner, packet, &o, o.l4 + UDP_LENGTH, d);
     } else if (o.protocol == IP_GRE) {
         status = gre_open(y, packet, &o, d);
-    } else if (o.protocol == IP_TCP && enabled(y, OV_STT)) {
+    } else if (o.protocol == IP_TCP && decap_names(y, OV_STT)) {
         const struct outer copy = o;
         struct ov_frame whole = {.outer = o.l3};
         status = stt_decap(y, packet, &copy, &whole);
@@ -319,8 +305,8 @@ static int decap_datagram(const struct ov_policy *y, const struct ov_batch *b, s
 {
     const uint8_t *packet = b->data + b->offset[i];
     struct outer o = {.end = b->wire[i], .here = b->length[i]};
-    int owner = enabled(y, OV_VXLAN) ? OV_VXLAN : enabled(y, OV_GPE) ? OV_GPE : OV_GENEVE;
-    if (!enabled(y, owner))
+    int owner = decap_names(y, OV_VXLAN) ? OV_VXLAN : decap_names(y, OV_GPE) ? OV_GPE : OV_GENEVE;
+    if (!decap_names(y, owner))
         return OV_UNKNOWN_PROTOCOL;
     if (b->outer[i] > b->size || b->size - b->outer[i] < 20)
         return OV_BAD_ROW;
@@ -366,79 +352,10 @@ static uint64_t mend_in_place(const struct ov_frame *d, uint8_t *data, uint64_t 
     return offset + d->remove - d->insert;
 }
 
-/* Whether a policy asks for nothing that decap_plain does not look at. */
-static bool policy_is_plain(const struct ov_policy *y)
-{
-    return y->keys == NULL && y->base != OV_STRICT && !y->uniform && !y->drop_reserved_vsid &&
-           enabled(y, OV_VXLAN) && enabled(y, OV_NVGRE);
-}
-
-/* GENEVE's port, or 0x10000 where its datagrams are another's. */
-static uint32_t plain_geneve_port(const struct ov_policy *y)
-{
-    return udp_owner(y, y->geneve_port) == OV_GENEVE ? y->geneve_port : 0x10000;
-}
-
-/* The fast lane: what most packets are.  IPv4 without tag, options, fragments or
- * ECN mark; VXLAN or GENEVE without a UDP checksum and options, or NVGRE; an inner frame
- * without tag.
- * All of it is looked at and judged at once, without a branch; whatever is not
- * so is decap_packet's to judge.  Guarantee: true only where that would give
- * OV_OK and the same *d. */
-always_inline bool decap_plain(uint16_t vxlan_port, uint32_t geneve_port, const uint8_t *packet,
-                               uint32_t length, struct ov_frame *d)
-{
-    enum {
-        L3 = 14,
-        L4 = 34,
-        GRE_END = L4 + NVGRE_LENGTH,
-        UDP_END = L4 + UDP_LENGTH + VXLAN_LENGTH
-    };
-    if (unlikely(length < UDP_END + ETHERNET_LENGTH))
-        return false;
-    const uint8_t *ip = packet + L3, *l4 = packet + L4;
-    bool udp = ip[9] == IP_UDP;
-    uint8_t protocol = udp ? OV_VXLAN : OV_NVGRE;
-    if (unlikely(!udp && ip[9] != IP_GRE))
-        return false;
-    uint32_t end = L3 + get16(ip + 2), at = udp ? UDP_END : GRE_END;
-    uint32_t bad = !equal32(packet + 12, (uint32_t)ETHERTYPE_IPV4 << 16 | 0x4500, 0xFFFFFF03);
-    bad |= test16(ip + 6, 0x3FFF);
-    bad |= checksum_ipv4(ip) ^ 0xFFFFu;
-    bad |= end > length;
-    if (likely(udp)) {
-        uint32_t udp_end = L4 + get16(l4 + 4);
-        uint32_t port = get16(l4 + 2);
-        bad |= get16(l4 + 6);
-        bad |= udp_end > end;
-        if (likely(port == vxlan_port)) {
-            bad |= ~l4[UDP_LENGTH] & (uint32_t)VXLAN_I;
-        } else {
-            bad |= port ^ geneve_port;
-            bad |= !equal32(l4 + UDP_LENGTH, GENEVE_TEB, 0xFF80FFFF);
-            protocol = OV_GENEVE;
-        }
-        end = udp_end;
-    } else {
-        bad |= !equal32(l4, (uint32_t)GRE_K << 16 | GRE_TEB, UINT32_MAX);
-    }
-    bad |= end < at + ETHERNET_LENGTH;
-    bad |= is_tagged(packet + at);
-    d->key = get24(packet + at - 4);
-    d->offset = at;
-    d->header = at;
-    d->outer = L3;
-    d->length = d->wire = end - at;
-    d->protocol = protocol;
-    return likely(bad == 0);
-}
-
 size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
 {
     const struct ov_batch b = *batch; /* a copy that no store can reach */
-    const bool plain = policy_is_plain(policy);
-    const uint16_t vxlan_port = policy->vxlan_port;
-    const uint32_t geneve_port = plain_geneve_port(policy);
+    const struct lane lane = lane_of(policy);
     size_t left = 0;
     for (size_t i = 0; i < b.count; i++) {
         struct ov_frame d = {0};
@@ -448,8 +365,8 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         int status = b.status[i];
         kernel_prefetch(&b, i, 0);
         bool good = kernel_row_good(&b, b.base[i], offset, length, wire);
-        if (likely(good && plain && length == wire && (status | b.link[i]) == 0 &&
-                   decap_plain(vxlan_port, geneve_port, b.data + offset, length, &d))) {
+        if (likely(good && lane.open && length == wire && (status | b.link[i]) == 0 &&
+                   lane_decap(&lane, b.data + offset, length, &d))) {
             offset += d.offset;
         } else {
             struct ov_frame any = {0};
