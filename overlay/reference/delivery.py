@@ -16,8 +16,7 @@ from overlay.profile import Profile
 from . import offload
 from .inner import (
     ETHERNET,
-    TYPE_IPV4,
-    TYPE_IPV6,
+    LEAST_IP,
     framed,
     is_tagged,
     merge_ecn,
@@ -137,8 +136,7 @@ def deliver(carried: Carried, profile: Profile, *, partial: bool = False) -> Del
 
 def _frame(carried: Carried) -> bytes:
     """Step 14: the frame that is carried, or that stands for what is."""
-    least = {0: ETHERNET, TYPE_IPV4: 20, TYPE_IPV6: 40}[carried.ethertype]
-    if len(carried.payload) < least:
+    if len(carried.payload) < LEAST_IP.get(carried.ethertype, ETHERNET):
         raise DecapError(Status.INNER_TOO_SHORT)
     if carried.ethertype:
         return framed(carried.payload, carried.ethertype)

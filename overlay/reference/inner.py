@@ -14,7 +14,7 @@ from overlay.tunnel import Tunnel
 from .checksum import update
 
 __all__ = [
-    "TYPE_IPV4", "TYPE_IPV6", "TYPE_TEB", "Inner",
+    "LEAST_IP", "TYPE_IPV4", "TYPE_IPV6", "TYPE_TEB", "Inner",
     "framed", "is_tagged", "merge_ecn", "recognise", "remark", "remove_tags", "unframed", "untag",
 ]  # fmt: skip
 
@@ -26,6 +26,7 @@ TPID_C = 0x8100  # IEEE 802.1Q
 TPID_S = 0x88A8  # IEEE 802.1ad
 TYPE_IPV4 = 0x0800
 TYPE_IPV6 = 0x86DD
+LEAST_IP = {TYPE_IPV4: 20, TYPE_IPV6: 40}  # bytes of header
 TYPE_TEB = 0x6558  # Transparent Ethernet Bridging: the payload is a whole frame
 
 TCP = 6
@@ -165,10 +166,11 @@ def untag(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
 def unframed(frame: bytes) -> tuple[bytes, int]:
     """The IP packet in an untagged frame, and its EtherType.
 
-    Raises :class:`EncapError` FRAME_NOT_IP.
+    Raises :class:`EncapError` FRAME_NOT_IP, for a packet without a whole header too.
     """
     ethertype = _word(frame, 12)
-    if ethertype not in (TYPE_IPV4, TYPE_IPV6):
+    least = LEAST_IP.get(ethertype)
+    if least is None or len(frame) < ETHERNET + least:
         raise EncapError(Status.FRAME_NOT_IP)
     return frame[ETHERNET:], ethertype
 
