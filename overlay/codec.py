@@ -50,13 +50,13 @@ class Decapsulated(NamedTuple):
     whichever backend made them.
     """
 
-    #: The inner Ethernet frame.
+    #: The inner Ethernet frame; where IP was carried, one from and to zero MAC addresses.
     frame: bytes
-    #: Its VNI, VSID or Context ID.
+    #: Its VNI, VSID, Context ID, GRE key or ERSPAN session.
     key: int
     #: The protocol's name.
     protocol: str
-    #: The outer headers as they came.
+    #: The outer headers as they came: everything before what was carried.
     header: bytes
     #: What the packet began with: 0 Ethernet, 1 IP.
     link: int
@@ -72,8 +72,9 @@ class Decapsulated(NamedTuple):
         """The tunnel whose ``encap(frame)`` rebuilds the outer headers.
 
         As far as a tunnel can say them: not IP options or extension headers,
-        GRE's checksum and sequence, reserved bits, or an outer ECN field that is
-        not the inner one.
+        checksum and sequence number of NVGRE, shim headers of VXLAN-GPE, frame types and
+        optional parts of ERSPAN, reserved bits, or an outer ECN field that is not the
+        inner one.
         """
         return self.codec.describe(self.header, self.protocol, link=self.link)
 

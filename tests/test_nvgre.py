@@ -96,8 +96,9 @@ def test_flags_that_nvgre_forbids(codec: Codec) -> None:
             packet = wire.nvgre(UDP4, word=0x2000 | version)
             assert refused(codec, packet, base) is Status.GRE_VERSION
         assert refused(codec, wire.nvgre(UDP4, word=0x6000), base) is Status.GRE_ROUTING
-        assert refused(codec, wire.nvgre(UDP4, proto=0x0800), base) is Status.GRE_PROTOCOL
-        assert refused(codec, wire.nvgre(UDP4, proto=0x6559), base) is Status.GRE_PROTOCOL
+        for proto in (0x0800, 0x6559):
+            packet = wire.nvgre(UDP4, proto=proto)
+            assert refused(codec, packet, base, protocols=["nvgre"]) is Status.GRE_PROTOCOL
 
 
 @pytest.mark.parametrize("mask", [1 << bit for bit in range(3, 10)])

@@ -30,6 +30,7 @@ __all__ = ["ReferenceCodec"]
 
 
 UDP = 3  # of the column of link types
+_COUNT = "_reference_count"  # of a tunnel that numbers its packets
 
 
 def _row(batch: Batch, row: int) -> Row:
@@ -64,7 +65,7 @@ class ReferenceCodec(Codec):
 
     def encap(self, tunnel: Tunnel, frame: Buffer, *, sequence: int | None = None) -> bytes:
         data = bytes(byte_view(frame, "frame"))
-        sequence = self.take() if sequence is None else sequence
+        sequence = self._number(tunnel) if sequence is None else sequence
         return encap(tunnel, data, len(data), sequence)[0]
 
     def decap(
@@ -100,7 +101,11 @@ class ReferenceCodec(Codec):
         sequence: int | None = None,
     ) -> int:
         several, numbers = tunnel_rows(batch, tunnels, index)
-        first = self.take(batch.count) if sequence is None else sequence
+        first = sequence
+        if first is None:
+            first = (
+                self._number(several[0], batch.count) if numbers is None else self.take(batch.count)
+            )
         done = 0
         for row in rows.pending(batch):
             tunnel = several[0 if numbers is None else int(numbers[row])]
@@ -122,7 +127,8 @@ class ReferenceCodec(Codec):
     ) -> int:
         rows.check_pair(batch, out)
         mtu = integer("mtu", mtu, 0, 65535)
-        number = self.take(out.capacity - out.count) if sequence is None else sequence
+        room = out.capacity - out.count
+        number = self._number(tunnel, room) if sequence is None else sequence
         written = 0
         for row in rows.pending(batch):
             try:
@@ -144,6 +150,8 @@ class ReferenceCodec(Codec):
                     mss=mss, checksum=checksum,
                 )  # fmt: skip
             written += len(packets)
+        if sequence is None:
+            self._give_back(tunnel, number + room, room - written)
         return written
 
     def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
@@ -154,15 +162,20 @@ class ReferenceCodec(Codec):
         for row in rows.pending(batch):
             try:
                 packet, wire, link = rows.read(batch, row)
+                outer = int(batch.outer[row])
                 if link == UDP:
                     found = decap_datagram(packet, wire, rows.outer_header(batch, row), chosen)
                 else:
                     found = decap(packet, wire, link, chosen, partial=chosen.partial)
-                    batch.outer[row] = int(batch.offset[row]) + found.l3
+                    outer = 0 if found.l3 is None else int(batch.offset[row]) + found.l3
             except DecapError as error:
                 batch.status[row] = error.status
                 continue
-            rows.replace(batch, row, found.end, found.frame, found.wire, found.key, found.protocol)
+            frame, wire, key = found.frame, found.wire, found.key
+            if not rows.replace(batch, row, found.end, frame, wire, key, found.protocol):
+                batch.status[row] = Status.NO_HEADROOM
+                continue
+            batch.outer[row] = outer
             if found.checksum is not None:  # else what the row said stays
                 batch.mss[row] = found.mss
                 batch.checksum[row] = found.checksum
@@ -177,6 +190,23 @@ class ReferenceCodec(Codec):
     def coalesce_batch(self, batch: Batch, out: Batch) -> int:
         rows.check_pair(batch, out)
         return superframe.coalesce(batch, out)
+
+    # -- numbers --------------------------------------------------------------
+
+    def _number(self, tunnel: Tunnel, packets: int = 1) -> int:
+        """The first of the numbers of so many packets: from 0 where the tunnel sends them."""
+        if getattr(tunnel, "sequence", None) is None:
+            return self.take(packets)
+        with self._lock:
+            first: int = tunnel.__dict__.get(_COUNT, 0)
+            tunnel.__dict__[_COUNT] = first + packets
+        return first
+
+    def _give_back(self, tunnel: Tunnel, end: int, packets: int) -> None:
+        """Numbers up to ``end`` were not used, unless others have taken some after them."""
+        with self._lock:
+            if tunnel.__dict__.get(_COUNT) == end:
+                tunnel.__dict__[_COUNT] = end - packets
 
     # -- primitives -----------------------------------------------------------
 

@@ -14,7 +14,16 @@ from overlay.errors import DecapError, Status
 from overlay.profile import Profile
 
 from . import offload
-from .inner import ETHERNET, is_tagged, merge_ecn, recognise, remark, remove_tags
+from .inner import (
+    ETHERNET,
+    LEAST_IP,
+    framed,
+    is_tagged,
+    merge_ecn,
+    recognise,
+    remark,
+    remove_tags,
+)
 from .outer import Outer
 
 if TYPE_CHECKING:
@@ -29,33 +38,35 @@ UNKNOWN, PARTIAL = 0, 2  # of the column of checksums
 class Carried:
     """What a tunnel header carries.
 
-    ``frame`` is what is here of the inner frame, ``wire`` its length on the
-    wire, ``header`` all that was before it, with the outer IP header at ``l3``.
-    ``stt`` is the STT frame header.
+    ``payload`` is what is here of it, ``wire`` its length on the wire, ``header``
+    all that was before it, with the outer IP header at ``l3``.  It is a frame, or, where
+    ``ethertype`` is not 0, an IP packet of that type.  ``stt`` is the STT frame header.
     """
 
     protocol: str
     key: int
-    frame: bytes
+    payload: bytes
     wire: int
     header: bytes
     link: int
     tos: int
     stt: FrameHeader | None = None
     l3: int = 0
+    ethertype: int = 0
 
     @staticmethod
-    def of(outer: Outer, protocol: str, key: int, at: int) -> Carried:
+    def of(outer: Outer, protocol: str, key: int, at: int, ethertype: int = 0) -> Carried:
         """What lies from ``at`` to the end of the IP payload or datagram."""
         return Carried(
             protocol,
             key,
-            frame=outer.packet[at : outer.here],
+            payload=outer.packet[at : outer.here],
             wire=outer.end - at,
             header=outer.packet[:at],
             link=outer.link,
             tos=outer.tos,
             l3=outer.l3,
+            ethertype=ethertype,
         )
 
 
@@ -64,9 +75,10 @@ class Delivered:
     """A mended inner frame.
 
     ``wire`` is its length on the wire, at least ``len(frame)``; ``end`` is
-    where it ended in the packet, ``grown`` by how much a tag put back made
-    it longer (or, below 0, tags stripped made it shorter); ``l3`` is where the
-    outer IP header lies in the packet.  ``checksum`` is what the tunnel header
+    where it ended in the packet, ``grown`` by how much a tag put back, or an Ethernet
+    header, made it longer (or, below 0, tags stripped made it shorter); ``l3`` is where the
+    outer IP header lies in the packet, or None where the Ethernet header that an IP
+    packet was given lies over it.  ``checksum`` is what the tunnel header
     says of the frame's, as in a batch; None where it says nothing.
     """
 
@@ -79,7 +91,7 @@ class Delivered:
     link: int
     mss: int
     grown: int
-    l3: int
+    l3: int | None
     checksum: int | None
 
 
@@ -88,16 +100,15 @@ def deliver(carried: Carried, profile: Profile, *, partial: bool = False) -> Del
 
     ``partial``: a partial checksum stays so.
     """
-    frame, stt = carried.frame, carried.stt
+    stt = carried.stt
     if profile.keys is not None and carried.key not in profile.keys:
         raise DecapError(Status.UNKNOWN_KEY)
-    if len(frame) < ETHERNET:
-        raise DecapError(Status.INNER_TOO_SHORT)
-    _check_tags(carried, profile)
-    is_cut = len(frame) < carried.wire
+    frame = _frame(carried)
+    _check_tags(carried, frame, profile)
+    is_cut = len(carried.payload) < carried.wire
     if stt is not None and stt.is_partial and not is_cut:
         offload.check(stt, frame)
-    frame = _mark(carried, profile)
+    frame = _mark(frame, carried.tos, profile)
 
     mss, checksum = 0, None
     if stt is not None and stt.is_partial:
@@ -107,25 +118,34 @@ def deliver(carried: Carried, profile: Profile, *, partial: bool = False) -> Del
         elif not is_cut:
             frame = offload.complete(stt, frame)
     frame = _retag(frame, stt, profile)
-    grown = len(frame) - len(carried.frame)
+    grown = len(frame) - len(carried.payload)
     return Delivered(
         carried.protocol,
         carried.key,
         frame,
         wire=carried.wire + grown,
         header=carried.header,
-        end=len(carried.header) + len(carried.frame),
+        end=len(carried.header) + len(carried.payload),
         link=carried.link,
         mss=mss,
         grown=grown,
-        l3=carried.l3,
+        l3=None if carried.ethertype and carried.protocol == "gre" else carried.l3,
         checksum=checksum,
     )
 
 
-def _check_tags(carried: Carried, profile: Profile) -> None:
+def _frame(carried: Carried) -> bytes:
+    """Step 14: the frame that is carried, or that stands for what is."""
+    if len(carried.payload) < LEAST_IP.get(carried.ethertype, ETHERNET):
+        raise DecapError(Status.INNER_TOO_SHORT)
+    if carried.ethertype:
+        return framed(carried.payload, carried.ethertype)
+    return carried.payload
+
+
+def _check_tags(carried: Carried, frame: bytes, profile: Profile) -> None:
     """RFC 7637 3.3 (MUST), RFC 7348 6.1 (SHOULD, unless configured otherwise)."""
-    tagged = is_tagged(carried.frame)
+    tagged = is_tagged(frame)
     if tagged and carried.protocol == "nvgre" and profile.base != "lenient":
         raise DecapError(Status.INNER_TAGGED)
     tagged = tagged or _tag_in_header(carried.stt, profile)
@@ -140,20 +160,20 @@ def _tag_in_header(stt: FrameHeader | None, profile: Profile) -> bool:
     return stt.tci & 0x1000 != 0 or (profile.base == "lenient" and stt.tci != 0)
 
 
-def _mark(carried: Carried, profile: Profile) -> bytes:
+def _mark(frame: bytes, tos: int, profile: Profile) -> bytes:
     """The frame with the ECN field of RFC 6040 4.2 and, if uniform, the outer DSCP."""
-    inner = recognise(carried.frame)
+    inner = recognise(frame)
     if not inner.version:
-        return carried.frame
+        return frame
     dscp, ecn = inner.tos & 0xFC, inner.tos & 3
     if profile.ecn == "rfc6040":
-        merged = merge_ecn(ecn, carried.tos & 3)
+        merged = merge_ecn(ecn, tos & 3)
         if merged is None:
             raise DecapError(Status.ECN_CONGESTION)
         ecn = merged
     if profile.dscp == "uniform":
-        dscp = carried.tos & 0xFC
-    return remark(carried.frame, inner, dscp | ecn)
+        dscp = tos & 0xFC
+    return remark(frame, inner, dscp | ecn)
 
 
 def _retag(frame: bytes, stt: FrameHeader | None, profile: Profile) -> bytes:

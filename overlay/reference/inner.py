@@ -13,7 +13,10 @@ from overlay.tunnel import Tunnel
 
 from .checksum import update
 
-__all__ = ["Inner", "is_tagged", "merge_ecn", "recognise", "remark", "remove_tags", "untag"]
+__all__ = [
+    "LEAST_IP", "TYPE_IPV4", "TYPE_IPV6", "TYPE_TEB", "Inner",
+    "framed", "is_tagged", "merge_ecn", "recognise", "remark", "remove_tags", "unframed", "untag",
+]  # fmt: skip
 
 # ---- constants ---------------------------------------------------------------
 
@@ -23,6 +26,8 @@ TPID_C = 0x8100  # IEEE 802.1Q
 TPID_S = 0x88A8  # IEEE 802.1ad
 TYPE_IPV4 = 0x0800
 TYPE_IPV6 = 0x86DD
+LEAST_IP = {TYPE_IPV4: 20, TYPE_IPV6: 40}  # bytes of header
+TYPE_TEB = 0x6558  # Transparent Ethernet Bridging: the payload is a whole frame
 
 TCP = 6
 UDP = 17
@@ -143,7 +148,8 @@ def untag(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
             raise EncapError(Status.FRAME_TOO_SHORT)
         # Bit 12 is DEI in the tag and "valid" in STT's TCI.
         return frame[:12] + frame[16:], _word(frame, 14) & 0xEFFF | 0x1000
-    if tunnel.inner_vlan == "keep" and tunnel.name == "vxlan":
+    carries_ip = getattr(tunnel, "payload", "ethernet") == "ip"
+    if tunnel.inner_vlan == "keep" and tunnel.name != "nvgre" and not carries_ip:
         return frame, 0
     rest = remove_tags(frame)
     removed = (len(frame) - len(rest)) // TAG
@@ -152,6 +158,26 @@ def untag(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
     if tunnel.name == "nvgre" and is_tagged(rest):
         raise EncapError(Status.FRAME_TAGGED)
     return rest, 0
+
+
+# ---- IP without Ethernet -----------------------------------------------------
+
+
+def unframed(frame: bytes) -> tuple[bytes, int]:
+    """The IP packet in an untagged frame, and its EtherType.
+
+    Raises :class:`EncapError` FRAME_NOT_IP, for a packet without a whole header too.
+    """
+    ethertype = _word(frame, 12)
+    least = LEAST_IP.get(ethertype)
+    if least is None or len(frame) < ETHERNET + least:
+        raise EncapError(Status.FRAME_NOT_IP)
+    return frame[ETHERNET:], ethertype
+
+
+def framed(packet: bytes, ethertype: int) -> bytes:
+    """The frame, from and to no MAC address, that stands for an IP packet."""
+    return bytes(12) + struct.pack("!H", ethertype) + packet
 
 
 # ---- DSCP and ECN ------------------------------------------------------------

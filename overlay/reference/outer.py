@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from overlay.tunnel import Tunnel
 from .checksum import checksum, ones_sum, pseudo_header
 
 __all__ = [
+    "UDP_HEADER",
     "Outer",
     "addresses",
     "build",
@@ -308,15 +310,16 @@ def datagram(payload: bytes, wire: int, ip: bytes) -> Outer:
     return Outer(payload, 3, family, 0, 0, wire, UDP, tos, source=b"", destination=b"")
 
 
-def parse_udp(outer: Outer, port: int, profile: Profile) -> Outer:
-    """Steps 9 and 10: UDP, to this destination port; ``end`` becomes the datagram's.
+def parse_udp(outer: Outer, ports: Collection[int], profile: Profile) -> tuple[Outer, int]:
+    """Steps 9 and 10: UDP, to one of these destination ports, and to which.
 
-    Raises :class:`DecapError`.
+    ``end`` becomes the datagram's.  Raises :class:`DecapError`.
     """
     packet, l4 = outer.packet, outer.l4
     if outer.here - l4 < UDP_HEADER:
         raise DecapError(Status.UDP_TRUNCATED)
-    if _word(packet, l4 + 2) != port:
+    port = _word(packet, l4 + 2)
+    if port not in ports:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
     length = _word(packet, l4 + 4)
     if length == 0 and profile.base == "lenient":
@@ -330,7 +333,7 @@ def parse_udp(outer: Outer, port: int, profile: Profile) -> Outer:
             raise DecapError(Status.UDP_ZERO_CHECKSUM)
     elif profile.verify_checksums and not outer.is_cut and outer.payload_sum() != 0xFFFF:
         raise DecapError(Status.UDP_CHECKSUM)
-    return outer
+    return outer, port
 
 
 def _zero_checksum_is_taken(outer: Outer, profile: Profile) -> bool:

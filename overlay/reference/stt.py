@@ -232,7 +232,7 @@ def carried(
     return Carried(
         "stt",
         stt.context_id,
-        frame=frame[FRAME_HEADER:],
+        payload=frame[FRAME_HEADER:],
         wire=wire - FRAME_HEADER,
         header=header + frame[:FRAME_HEADER],
         link=link,

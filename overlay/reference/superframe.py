@@ -23,11 +23,19 @@ __all__ = ["coalesce", "segment"]
 ETHERNET, TAG = 14, 4
 PARTIAL = 2
 TCP_HEADER, UDP_HEADER = 20, 8
-VXLAN_HEADER, NVGRE_HEADER = 8, 8
+SHIM = 8  # VXLAN, VXLAN-GPE, and GENEVE without options
+TYPE_TEB = 0x6558
 STT_PORT = 7471
 DF = 0x4000
 PSH = 0x08
 
+_CARRIERS = {
+    "vxlan": outer.UDP,
+    "vxlan-gpe": outer.UDP,
+    "geneve": outer.UDP,
+    "nvgre": outer.GRE,
+    "gre": outer.GRE,
+}
 _NAMES = {0: ""} | {kind.number: name for name, kind in PROTOCOLS.items()}
 _RFC = Profile.of("rfc")
 
@@ -106,19 +114,15 @@ def _of_packet(
 
 
 def split(packet: bytes, protocol: str, mss: int) -> list[bytes] | None:
-    """One packet for each inner one of a VXLAN or NVGRE packet; None where it is none."""
-    carrier = _carrier(packet, {"vxlan": outer.UDP, "nvgre": outer.GRE}.get(protocol, 0))
+    """One packet for each inner one of a packet that carries a frame; None where it is none."""
+    carrier = _carrier(packet, _CARRIERS.get(protocol, 0))
     if carrier is None:
         return None
     l4, end = carrier.l4, carrier.end
-    if protocol == "vxlan":
-        at = l4 + UDP_HEADER + VXLAN_HEADER
-        if end < at or _word(packet, l4 + 4) != end - l4 or not packet[l4 + UDP_HEADER] & 0x08:
-            return None
-    else:
-        at = l4 + NVGRE_HEADER
-        if end < at or packet[l4 : l4 + 4] != bytes.fromhex("20006558"):
-            return None
+    size = _header(protocol, packet[l4:end])
+    if size is None or end < l4 + size:
+        return None
+    at = l4 + size
     pieces = offload.cut(packet[at:end], mss) if end - at >= ETHERNET else None
     if pieces is None:
         return None
@@ -126,13 +130,32 @@ def split(packet: bytes, protocol: str, mss: int) -> list[bytes] | None:
     made = []
     for number, piece in enumerate(pieces):
         body = bytearray(packet[l4:at] + piece)
-        if protocol == "vxlan":
+        if carrier.protocol == outer.UDP:
             had = body[6:8] != b"\0\0"
             struct.pack_into("!HH", body, 4, len(body), 0)
             if had:
                 struct.pack_into("!H", body, 6, _sum(carrier, bytes(body)) or 0xFFFF)
         made.append(_with_ip(carrier, bytes(body), number if counts else 0))
     return made
+
+
+def _header(protocol: str, body: bytes) -> int | None:
+    """Bytes of IP payload before the frame, by a header that has to be copied and no more."""
+    if protocol in ("nvgre", "gre"):
+        words = {"nvgre": (0x2000,), "gre": (0x2000, 0x0000)}[protocol]
+        if len(body) < 4 or _word(body, 0) not in words or _word(body, 2) != TYPE_TEB:
+            return None
+        return 4 if _word(body, 0) == 0 else 8
+    if len(body) < UDP_HEADER + SHIM or _word(body, 4) != len(body):
+        return None
+    shim = body[UDP_HEADER:]
+    if protocol == "vxlan":
+        return UDP_HEADER + SHIM if shim[0] & 0x08 else None
+    if protocol == "vxlan-gpe":
+        return UDP_HEADER + SHIM if shim[0] & 0x0C == 0x0C and shim[3] == 3 else None
+    if shim[0] & 0xC0 or _word(shim, 2) != TYPE_TEB:
+        return None
+    return UDP_HEADER + SHIM + 4 * (shim[0] & 0x3F)
 
 
 def split_stt(packet: bytes, mtu: int) -> list[bytes] | None:

@@ -6,25 +6,53 @@ Bytes in, bytes out; no buffer, no batch, no counter.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from overlay.errors import ConfigError, DecapError, EncapError, MTUExceeded, Status
 from overlay.profile import Profile
-from overlay.tunnel import NVGRE, PROTOCOLS, STT, VXLAN, Tunnel, choice
+from overlay.tunnel import (
+    ERSPAN,
+    GRE,
+    NVGRE,
+    PROTOCOLS,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    Geneve,
+    Tunnel,
+    choice,
+)
 
-from . import nvgre, outer, stt, stt_segment, vxlan
-from .delivery import Delivered, deliver
+from . import erspan, geneve, gpe, gre, nvgre, outer, stt, stt_segment, vxlan
+from .delivery import Carried, Delivered, deliver
 from .hash import flow_hash, flow_label
-from .inner import recognise, untag
+from .inner import TYPE_TEB, recognise, unframed, untag
 
 __all__ = ["decap", "decap_datagram", "describe", "encap"]
 
-_PARSERS = {
-    vxlan.PROTOCOL: ("vxlan", vxlan.parse),
-    nvgre.PROTOCOL: ("nvgre", nvgre.parse),
-    stt.PROTOCOL: ("stt", stt.parse),
+# The protocols that UDP carries, in the order in which ports are compared, and the field
+# of the profile with the port.
+_PORTS = {"vxlan": "vxlan_port", "vxlan-gpe": "gpe_port", "geneve": "geneve_port"}
+_OVER_UDP: dict[str, Callable[[outer.Outer, int, Profile], Carried]] = {
+    "vxlan": vxlan.parse,
+    "vxlan-gpe": gpe.parse,
+    "geneve": geneve.parse,
 }
-_DESCRIBE = {"vxlan": vxlan.describe, "nvgre": nvgre.describe, "stt": stt.describe}
+_OVER_GRE: dict[str, Callable[[outer.Outer, Profile], Carried]] = {
+    "nvgre": nvgre.parse,
+    "gre": gre.parse,
+    "erspan": erspan.parse,
+}
+_DESCRIBE: dict[str, Callable[[bytes, int], dict[str, Any]]] = {
+    "vxlan": vxlan.describe,
+    "nvgre": nvgre.describe,
+    "stt": stt.describe,
+    "geneve": geneve.describe,
+    "vxlan-gpe": gpe.describe,
+    "gre": gre.describe,
+    "erspan": erspan.describe,
+}
 
 # ---- encap -------------------------------------------------------------------
 
@@ -46,25 +74,70 @@ def encap(
     tos = _tos(tunnel, frame)
     rest, tci = untag(tunnel, frame)
     wire -= len(frame) - len(rest)
+    if isinstance(tunnel, STT):
+        return _encap_stt(tunnel, h, tos, rest, wire, tci, sequence, mtu, row)
 
-    packets: list[bytes] = []
+    payload, ethertype = rest, TYPE_TEB
+    if getattr(tunnel, "payload", "ethernet") == "ip":
+        payload, ethertype = unframed(rest)
+        wire -= len(rest) - len(payload)
+    _check_length(tunnel, _size(tunnel) + wire, mtu)
+    if getattr(tunnel, "checksum", False) and len(payload) < wire:
+        raise EncapError(Status.FRAME_CUT)
+    body = _build(tunnel, h, payload, wire, ethertype, sequence)
+    protocol = outer.GRE if isinstance(tunnel, (NVGRE, GRE, ERSPAN)) else outer.UDP
+    return _packets(tunnel, protocol, [body], wire - len(payload), h, tos, sequence)
+
+
+def _size(tunnel: Tunnel) -> int:
+    """Bytes between the outer IP header and the payload; not for STT."""
+    if isinstance(tunnel, Geneve):
+        return geneve.size(tunnel)
+    if isinstance(tunnel, GRE):
+        return gre.size(tunnel)
+    if isinstance(tunnel, ERSPAN):
+        return erspan.size(tunnel)
+    return {"vxlan": vxlan.OVERHEAD, "vxlan-gpe": gpe.OVERHEAD, "nvgre": nvgre.OVERHEAD}[
+        tunnel.name
+    ]
+
+
+def _build(
+    tunnel: Tunnel, h: int, payload: bytes, wire: int, ethertype: int, sequence: int
+) -> bytes:
+    """The IP payload of a packet; not for STT."""
     if isinstance(tunnel, VXLAN):
-        _check_length(tunnel, vxlan.OVERHEAD + wire, mtu)
-        if tunnel.checksum and len(rest) < wire:
-            raise EncapError(Status.FRAME_CUT)
-        payloads = [vxlan.build(tunnel, h, rest, wire)]
-        packets += _packets(tunnel, vxlan.PROTOCOL, payloads, wire - len(rest), h, tos, sequence)
-    elif isinstance(tunnel, NVGRE):
-        _check_length(tunnel, nvgre.OVERHEAD + wire, mtu)
-        payloads = [nvgre.build(tunnel, h, rest)]
-        packets += _packets(tunnel, nvgre.PROTOCOL, payloads, wire - len(rest), h, tos, sequence)
-    elif isinstance(tunnel, STT):
-        if not mtu:
-            _check_length(tunnel, stt.OVERHEAD + wire)
-        for piece in stt_segment.pieces(tunnel, rest, wire, mtu, row):
-            number = sequence + len(packets)
-            payloads = stt_segment.cut(tunnel, h, piece, tci, number, mtu, row)
-            packets += _packets(tunnel, stt.PROTOCOL, payloads, 0, h, tos, number)
+        return vxlan.build(tunnel, h, payload, wire)
+    if isinstance(tunnel, NVGRE):
+        return nvgre.build(tunnel, h, payload)
+    if isinstance(tunnel, Geneve):
+        return geneve.build(tunnel, h, payload, wire, ethertype)
+    if isinstance(tunnel, VXLANGPE):
+        return gpe.build(tunnel, h, payload, wire, ethertype)
+    if isinstance(tunnel, GRE):
+        return gre.build(tunnel, payload, ethertype, sequence)
+    assert isinstance(tunnel, ERSPAN)
+    return erspan.build(tunnel, payload, sequence)
+
+
+def _encap_stt(
+    tunnel: STT,
+    h: int,
+    tos: int,
+    frame: bytes,
+    wire: int,
+    tci: int,
+    sequence: int,
+    mtu: int,
+    row: stt.Row,
+) -> list[bytes]:
+    if not mtu:
+        _check_length(tunnel, stt.OVERHEAD + wire)
+    packets: list[bytes] = []
+    for piece in stt_segment.pieces(tunnel, frame, wire, mtu, row):
+        number = sequence + len(packets)
+        payloads = stt_segment.cut(tunnel, h, piece, tci, number, mtu, row)
+        packets += _packets(tunnel, stt.PROTOCOL, payloads, 0, h, tos, number)
     return packets
 
 
@@ -118,10 +191,22 @@ def decap(
     ``partial``: a partial inner checksum stays so.
     """
     found = outer.parse(packet, wire, link, profile)
-    name, parse = _PARSERS.get(found.protocol, ("", None))
-    if parse is None or name not in profile.protocols:
-        raise DecapError(Status.UNKNOWN_PROTOCOL)
-    return deliver(parse(found, profile), profile, partial=partial)
+    return deliver(_carried(found, profile), profile, partial=partial)
+
+
+def _carried(found: outer.Outer, profile: Profile) -> Carried:
+    """Steps 8 to 12: what the packet carries, by whichever protocol.  Raises DecapError."""
+    known = profile.protocols
+    if found.protocol == outer.UDP and any(name in known for name in _OVER_UDP):
+        # Of two protocols with one port the first has it.
+        ports = {getattr(profile, _PORTS[n]): n for n in reversed(_OVER_UDP) if n in known}
+        found, port = outer.parse_udp(found, ports, profile)
+        return _OVER_UDP[ports[port]](found, found.l4 + outer.UDP_HEADER, profile)
+    if found.protocol == outer.GRE and any(name in known for name in _OVER_GRE):
+        return _OVER_GRE[gre.owner(found, profile)](found, profile)
+    if found.protocol == outer.TCP and "stt" in known:
+        return stt.parse(found, profile)
+    raise DecapError(Status.UNKNOWN_PROTOCOL)
 
 
 def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Delivered:
@@ -129,12 +214,13 @@ def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> De
 
     ``ip`` is empty where that does not lie in the batch.
     """
-    if "vxlan" not in profile.protocols:
+    name = next((name for name in _OVER_UDP if name in profile.protocols), None)
+    if name is None:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
     if not ip:
         raise DecapError(Status.BAD_ROW)
     found = outer.datagram(payload, wire, ip)
-    return deliver(vxlan.parse_payload(found, 0, profile), profile)
+    return deliver(_OVER_UDP[name](found, 0, profile), profile)
 
 
 # ---- describe ----------------------------------------------------------------

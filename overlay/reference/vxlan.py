@@ -14,15 +14,14 @@ from overlay.tunnel import VXLAN
 
 from .delivery import Carried
 from .hash import source_port
-from .outer import Outer, parse_udp, udp
+from .outer import UDP_HEADER, Outer, udp
 
-__all__ = ["OVERHEAD", "PROTOCOL", "build", "describe", "parse", "parse_payload"]
+__all__ = ["OVERHEAD", "build", "describe", "parse"]
 
 # ---- constants ---------------------------------------------------------------
 
-PROTOCOL = 17  # UDP
 HEADER = 8
-OVERHEAD = 8 + HEADER  # with UDP
+OVERHEAD = UDP_HEADER + HEADER
 
 FLAG_I = 0x08  # byte 0: the VNI is valid
 FLAG_G = 0x80  # byte 0: the policy id is valid
@@ -65,13 +64,7 @@ def build(tunnel: VXLAN, h: int, frame: bytes, wire: int) -> bytes:
 # ---- parse -------------------------------------------------------------------
 
 
-def parse(outer: Outer, profile: Profile) -> Carried:
-    """Steps 9 to 11: UDP and the VXLAN header.  Raises :class:`DecapError`."""
-    outer = parse_udp(outer, profile.vxlan_port, profile)
-    return parse_payload(outer, outer.l4 + 8, profile)
-
-
-def parse_payload(outer: Outer, at: int, profile: Profile) -> Carried:
+def parse(outer: Outer, at: int, profile: Profile) -> Carried:
     """Step 11: the VXLAN header at ``at``.  Raises :class:`DecapError`."""
     if outer.here - at < HEADER:
         raise DecapError(Status.HEADER_TRUNCATED)
