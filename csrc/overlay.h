@@ -359,7 +359,7 @@ size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t 
 
 /* Cut the rows of in to new rows of out, packed.  mtu 0: rows are frames; those with
  * mss are cut to packets of that much payload.  Otherwise rows with a protocol are
- * its packets, and leave as packets of at most mtu bytes of IP: VXLAN and NVGRE
+ * its packets, and leave as packets of at most mtu bytes of IP: all but STT
  * with mss cut to one packet for each of the inner ones, STT to segments; what is
  * longer is refused.  Partial checksums are completed; whatever is not cut is
  * copied.  Rows are written all or none.  Returns the rows written. */

@@ -1,5 +1,8 @@
 /* split.c: see split.h. */
 #include "split.h"
+#include "geneve.h"
+#include "gpe.h"
+#include "gre.h"
 #include "nvgre.h"
 #include "stt.h"
 #include "vxlan.h"
@@ -29,18 +32,51 @@ static bool plan_outer(const uint8_t *packet, uint32_t length, uint8_t protocol,
     return true;
 }
 
+static bool over_udp(uint8_t protocol)
+{
+    return protocol == OV_VXLAN || protocol == OV_GENEVE || protocol == OV_GPE;
+}
+
+/* Bytes before the inner frame of a tunnel header of GRE that has to be copied and no more, or 0.
+ */
+static uint32_t gre_header(const uint8_t *gre, uint8_t protocol)
+{
+    uint32_t word = get32(gre);
+    if (word == ((uint32_t)GRE_K << 16 | GRE_TEB))
+        return GRE_KEYED;
+    return word == GRE_TEB && protocol == OV_GRE ? GRE_BASE : 0;
+}
+
+/* The same for UDP and what follows it, bytes of which are here: 16 or more. */
+static uint32_t udp_header(const uint8_t *udp, uint32_t bytes, uint8_t protocol)
+{
+    const uint8_t *shim = udp + UDP_LENGTH;
+    uint32_t length = UDP_LENGTH + VXLAN_LENGTH;
+    bool good;
+    if (protocol == OV_VXLAN) {
+        good = shim[0] & VXLAN_I;
+    } else if (protocol == OV_GPE) {
+        good = (~shim[0] & (GPE_I | GPE_P)) == 0 && shim[3] == GPE_ETHERNET;
+    } else {
+        length += (shim[0] & GENEVE_OPTIONS_MASK) * 4u;
+        good = !(shim[0] & GENEVE_VERSION_MASK) && get16(shim + 2) == GENEVE_TEB;
+    }
+    return good && get16(udp + 4) == bytes && length <= bytes ? length : 0;
+}
+
 bool split_plan(const uint8_t *packet, uint32_t length, uint8_t protocol, uint32_t mss,
                 struct split *s)
 {
     struct outer o;
-    bool udp = protocol == OV_VXLAN;
-    uint32_t shim = udp ? UDP_LENGTH + VXLAN_LENGTH : NVGRE_LENGTH;
-    if ((!udp && protocol != OV_NVGRE) ||
-        !plan_outer(packet, length, udp ? IP_UDP : IP_GRE, shim, s, &o))
+    bool udp = over_udp(protocol);
+    uint32_t least = udp ? UDP_LENGTH + VXLAN_LENGTH : GRE_BASE;
+    if ((!udp && protocol != OV_NVGRE && protocol != OV_GRE) ||
+        !plan_outer(packet, length, udp ? IP_UDP : IP_GRE, least, s, &o))
         return false;
     const uint8_t *l4 = packet + s->l4;
-    if (udp ? get16(l4 + 4) != o.end - o.l4 || !(l4[UDP_LENGTH] & VXLAN_I)
-            : get32(l4) != ((uint32_t)GRE_K << 16 | GRE_TEB))
+    uint32_t bytes = o.end - o.l4;
+    uint32_t shim = udp ? udp_header(l4, bytes, protocol) : gre_header(l4, protocol);
+    if (shim == 0 || shim > bytes)
         return false;
     s->frame = s->l4 + shim;
     if (!offload_plan(packet + s->frame, o.end - s->frame, mss, &s->cut))
@@ -58,7 +94,7 @@ bool split_plan(const uint8_t *packet, uint32_t length, uint8_t protocol, uint32
         /* Ports, shim, and the inner headers as far as they do not differ.  An inner
          * datagram whose checksum is right adds the complement of its pseudo header. */
         s->l4_sum = outer_pseudo_sum(packet, &o, IP_UDP) + checksum_sum(l4, 4) +
-                    checksum_sum(l4 + UDP_LENGTH, VXLAN_LENGTH) + checksum_sum(frame, c->o.l3);
+                    checksum_sum(l4 + UDP_LENGTH, shim - UDP_LENGTH) + checksum_sum(frame, c->o.l3);
         struct offload bare = c->o;
         bare.end = bare.l4;
         s->inner_sum = (uint16_t)~offload_seed(frame, &bare);
@@ -133,7 +169,7 @@ uint32_t split_packet(const struct split *s, const uint8_t *packet, uint32_t i, 
     *payload_at += s->frame;
     uint32_t bytes = s->headers - s->l3 + payload;
     write_ip(s, headers + s->l3, bytes, i);
-    if (s->protocol == OV_VXLAN) {
+    if (over_udp(s->protocol)) {
         uint8_t *udp = headers + s->l4;
         uint32_t length = bytes - (s->l4 - s->l3);
         put16(udp + 4, (uint16_t)length);

@@ -394,8 +394,8 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
             any.wire += (uint32_t)any.insert - any.remove;
             d = any;
         }
-        if (likely(b.link[i] != OV_UDP))
-            b.outer[i] = before + d.outer;
+        if (likely(b.link[i] != OV_UDP)) /* GRE that carried IP: the new Ethernet lies over it */
+            b.outer[i] = d.ethertype != 0 && d.protocol == OV_GRE ? 0 : before + d.outer;
         b.offset[i] = offset;
         b.length[i] = d.length;
         b.wire[i] = d.wire;
