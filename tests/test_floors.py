@@ -34,7 +34,7 @@ PYTHON_FLOORS = [
     {"check", "io", "match"},
     {"switch"},
     {"__init__"},
-    {"service", "lab"},
+    {"service", "lab", "diagnosis"},
     {"cli"},
     {"__main__"},
 ]
