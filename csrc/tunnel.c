@@ -300,6 +300,28 @@ always_inline bool decap_plain(uint16_t vxlan_port, const uint8_t *packet, uint3
     return likely(bad == 0);
 }
 
+bool tunnel_is_plain(const struct ov_policy *policy)
+{
+    return policy_is_plain(policy);
+}
+
+int tunnel_decap_row(const struct ov_policy *policy, bool plain, const struct ov_batch *b, size_t i,
+                     struct ov_frame *d)
+{
+    uint64_t offset = b->offset[i];
+    uint32_t length = b->length[i], wire = b->wire[i];
+    int status = b->status[i], link = b->link[i];
+    bool good = kernel_row_good(b, b->base[i], offset, length, wire);
+    if (likely(good && plain && length == wire && (status | link) == 0 &&
+               decap_plain(policy->vxlan_port, b->data + offset, length, d)))
+        return OV_OK;
+    memset(d, 0, sizeof *d);
+    if (status != OV_OK || !good)
+        return status != OV_OK ? status : OV_BAD_ROW;
+    return link == OV_UDP ? decap_datagram(policy, b, i, d)
+                          : decap_packet(policy, b->data + offset, length, wire, link, d);
+}
+
 size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
 {
     const struct ov_batch b = *batch; /* a copy that no store can reach */

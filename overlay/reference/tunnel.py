@@ -13,11 +13,11 @@ from overlay.profile import Profile
 from overlay.tunnel import NVGRE, PROTOCOLS, STT, VXLAN, Tunnel, choice
 
 from . import nvgre, outer, stt, stt_segment, vxlan
-from .delivery import Delivered, deliver
+from .delivery import Carried, Delivered, deliver
 from .hash import flow_hash, flow_label
 from .inner import recognise, untag
 
-__all__ = ["decap", "decap_datagram", "describe", "encap"]
+__all__ = ["carry", "carry_datagram", "decap", "decap_datagram", "describe", "encap"]
 
 _PARSERS = {
     vxlan.PROTOCOL: ("vxlan", vxlan.parse),
@@ -117,11 +117,16 @@ def decap(
 
     ``partial``: a partial inner checksum stays so.
     """
+    return deliver(carry(packet, wire, link, profile), profile, partial=partial)
+
+
+def carry(packet: bytes, wire: int, link: int, profile: Profile) -> Carried:
+    """Steps 1 to 12: what a packet carries, unseen.  Raises :class:`DecapError`."""
     found = outer.parse(packet, wire, link, profile)
     name, parse = _PARSERS.get(found.protocol, ("", None))
     if parse is None or name not in profile.protocols:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
-    return deliver(parse(found, profile), profile, partial=partial)
+    return parse(found, profile)
 
 
 def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Delivered:
@@ -129,12 +134,17 @@ def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> De
 
     ``ip`` is empty where that does not lie in the batch.
     """
+    return deliver(carry_datagram(payload, wire, ip, profile), profile)
+
+
+def carry_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Carried:
+    """The same for the payload of a UDP datagram."""
     if "vxlan" not in profile.protocols:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
     if not ip:
         raise DecapError(Status.BAD_ROW)
     found = outer.datagram(payload, wire, ip)
-    return deliver(vxlan.parse_payload(found, 0, profile), profile)
+    return vxlan.parse_payload(found, 0, profile)
 
 
 # ---- describe ----------------------------------------------------------------
