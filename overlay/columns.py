@@ -64,33 +64,34 @@ class Columns:
     the outer IP header is in order, that is where ``family`` is not 0, whatever
     the status: also of packets in no tunnel, of fragments, of refused ones.
 
-    ================  ==========  ==============================================
-    status            uint8       a :class:`~overlay.errors.Status`: what decap
-                                  would say
-    protocol, key     uint8,      the tunnel's, of packets that decap would take
-                      uint64      or refuse for their key or their frame
-                                  (``UNKNOWN_KEY``, ``INNER_TOO_SHORT``,
-                                  ``INNER_TAGGED``, ``ECN_CONGESTION``)
-    frame_offset,     uint64,     where the inner frame lies in ``batch.data``,
-    frame_length,     uint32,     its bytes there and its bytes on the wire, as
-    frame_wire        uint32      the packet has it: before anything is mended
-    flow_hash         uint64      of that frame, if it was asked for
-    offset, length,   uint64,     where the packet lies in ``batch.data``, its
-    wire              uint32,     bytes there and its bytes on the wire
-                      uint32
-    outer             uint64      where the outer IP header lies in ``batch.data``
-    family            uint8       4, 6 or 0
-    source,           uint8,      addresses of 16 bytes, IPv4 in the first four:
-    destination       ``(n, 16)``  arrays of two dimensions
-    ip_protocol       uint8       of what IP carries: 17 UDP, 47 GRE, 6 TCP
-    source_port,      uint16      UDP and TCP; 0 for GRE, and for fragments
-    destination_port
-    tos, ttl          uint8       TOS or traffic class; TTL or hop limit
-    ip_id             uint16      IPv4 identification
-    flow_label        uint32      IPv6 flow label
-    outer_tci         uint16      of the outer 802.1Q tag: PCP, DEI, VID
-    flags             uint8       :class:`Fact`
-    ================  ==========  ==============================================
+    ================  ======  ===================================================================
+    status            uint8   a :class:`~overlay.errors.Status`: what decap would say
+    protocol          uint8   the tunnel's number, of packets that decap would take or refuse
+                              for their key or frame (``UNKNOWN_KEY``, ``INNER_TOO_SHORT``,
+                              ``INNER_TAGGED``, ``ECN_CONGESTION``)
+    key               uint64  its VNI, VSID or Context ID, of the same packets
+    frame_offset      uint64  where the inner frame lies in ``batch.data``, as the packet has it:
+                              before anything is mended
+    frame_length      uint32  its bytes that are here
+    frame_wire        uint32  its bytes on the wire
+    flow_hash         uint64  of that frame, if it was asked for
+    offset            uint64  where the packet lies in ``batch.data``
+    length            uint32  its bytes that are here
+    wire              uint32  its bytes on the wire
+    outer             uint64  where the outer IP header lies in ``batch.data``
+    family            uint8   4, 6 or 0
+    source            uint8   addresses of 16 bytes, IPv4 in the first four: shape ``(n, 16)``
+    destination       uint8   the same
+    ip_protocol       uint8   of what IP carries: 17 UDP, 47 GRE, 6 TCP
+    source_port       uint16  UDP and TCP; 0 for GRE, and for fragments
+    destination_port  uint16  the same
+    tos               uint8   TOS or traffic class
+    ttl               uint8   TTL or hop limit
+    ip_id             uint16  IPv4 identification
+    flow_label        uint32  IPv6 flow label
+    outer_tci         uint16  of the outer 802.1Q tag: PCP, DEI, VID
+    flags             uint8   :class:`Fact`
+    ================  ======  ===================================================================
 
     Of a datagram that a socket received (``link`` 3) the outer columns are those of
     the header that the row's ``outer`` names, without ports.
