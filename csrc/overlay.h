@@ -123,6 +123,18 @@ enum ov_base { OV_RFC, OV_STRICT, OV_LENIENT };
 enum ov_zero6 { OV_ZERO6_REFUSE, OV_ZERO6_ACCEPT, OV_ZERO6_PAIRS };
 enum ov_inner_checksum { OV_CSUM_UNKNOWN, OV_CSUM_VERIFIED, OV_CSUM_PARTIAL };
 
+/* Bits of a row's flags in ov_columns. */
+enum ov_fact {
+    OV_FACT_DF = 1,        /* IPv4: Don't Fragment */
+    OV_FACT_FRAGMENT = 2,  /* the packet is an IP fragment */
+    OV_FACT_EXTENDED = 4,  /* IPv4 options or IPv6 extension headers */
+    OV_FACT_TAGGED = 8,    /* an outer 802.1Q tag */
+    OV_FACT_CUT = 16,      /* the capture cut the packet */
+    OV_FACT_CHECKSUM = 32, /* UDP or TCP has a checksum, which is not zero */
+    OV_FACT_VERIFIED = 64, /* and it was verified, and is right */
+    OV_FACT_IP = 128       /* the frame is an IP packet: it has no Ethernet header */
+};
+
 /* What a tunnel is asked to be.  -1 in a signed field: by policy. */
 struct ov_config {
     uint64_t key;  /* VNI, VSID, Context ID, GRE key or session; 2^32: GRE without a key */
@@ -258,6 +270,35 @@ struct ov_frame {
     uint8_t l4_tcp;     /* 1 TCP, 0 UDP, for l4 */
 };
 
+/* Facts of packets that ov_inspect_batch writes, a column for each; a row that has none
+ * of a fact has zero.  The outer ones are there where the outer IP header is in order
+ * (family is not 0), whatever the status. */
+struct ov_columns {
+    uint64_t capacity;      /* rows that the columns hold */
+    uint64_t origin;        /* added to offsets: where data begins in a capture, say */
+    uint64_t seed;          /* of the flow hash */
+    uint64_t *key;          /* of rows that are OV_OK, or refused for their key or frame */
+    uint64_t *outer;        /* the outer IP header in the batch's data */
+    uint64_t *frame_offset; /* of rows that are OV_OK: the frame as it lies in data */
+    uint64_t *flow_hash;    /* of that frame; NULL: not asked for */
+    uint32_t *frame_length; /* bytes that are here */
+    uint32_t *frame_wire;   /* bytes on the wire */
+    uint32_t *flow_label;   /* IPv6 */
+    uint16_t *ip_id;        /* IPv4 */
+    uint16_t *outer_tci;    /* of the outer 802.1Q tag */
+    uint16_t *source_port;  /* UDP and TCP; not of fragments */
+    uint16_t *destination_port;
+    uint8_t *source; /* 16 bytes a row, IPv4 in the first four */
+    uint8_t *destination;
+    uint8_t *status;      /* enum ov_status */
+    uint8_t *protocol;    /* enum ov_protocol, where there is a key */
+    uint8_t *family;      /* 4, 6 or 0 */
+    uint8_t *ip_protocol; /* of what the outer IP header carries; not of IPv6 fragments */
+    uint8_t *tos;         /* TOS or traffic class */
+    uint8_t *ttl;         /* TTL or hop limit */
+    uint8_t *flags;       /* enum ov_fact */
+};
+
 /* ---- numbers ------------------------------------------------------------ */
 
 const char *ov_status_name(int status);
@@ -308,6 +349,12 @@ size_t ov_encap_into(const struct ov_tunnel *tunnel, struct ov_batch *in, struct
                      uint32_t mtu, uint64_t sequence);
 /* Decap rows in place.  Returns the rows done. */
 size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch);
+
+/* Say of every row what decap would do with it, and what its outer headers are; the
+ * batch and its bytes are only read.  Takes as many rows as the columns hold; returns
+ * the rows that decap would do. */
+size_t ov_inspect_batch(const struct ov_policy *policy, const struct ov_batch *batch,
+                        const struct ov_columns *columns);
 
 /* ---- STT reassembly ------------------------------------------------------ */
 

@@ -352,6 +352,24 @@ static uint64_t mend_in_place(const struct ov_frame *d, uint8_t *data, uint64_t 
     return offset + d->remove - d->insert;
 }
 
+int tunnel_decap_row(const struct lane *lane, const struct ov_batch *b, size_t i,
+                     struct ov_frame *d)
+{
+    const struct ov_policy *policy = lane->policy;
+    uint64_t offset = b->offset[i];
+    uint32_t length = b->length[i], wire = b->wire[i];
+    int status = b->status[i], link = b->link[i];
+    bool good = kernel_row_good(b, b->base[i], offset, length, wire);
+    if (likely(good && lane->open && length == wire && (status | link) == 0 &&
+               lane_decap(lane, b->data + offset, length, d)))
+        return OV_OK;
+    memset(d, 0, sizeof *d);
+    if (status != OV_OK || !good)
+        return status != OV_OK ? status : OV_BAD_ROW;
+    return link == OV_UDP ? decap_datagram(policy, b, i, d)
+                          : decap_packet(policy, b->data + offset, length, wire, link, d);
+}
+
 size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
 {
     const struct ov_batch b = *batch; /* a copy that no store can reach */

@@ -1,8 +1,14 @@
-/* tunnel.h: what the bridge asks of the protocols, whichever they are. */
+/* tunnel.h: what the stages above ask of the protocols, whichever they are. */
 #ifndef TUNNEL_H
 #define TUNNEL_H
 
-#include "overlay.h"
+#include "lane.h"
+
+/* Look at one row as ov_decap_batch does, and write nothing but *d; its status, which may
+ * be that which the row has.  d->key and d->protocol are set too where a row is refused
+ * for its key or its frame. */
+int tunnel_decap_row(const struct lane *lane, const struct ov_batch *b, size_t i,
+                     struct ov_frame *d);
 
 /* Encap one row in place, as ov_encap_batch does; its status, which is not written. */
 int tunnel_encap_row(const struct ov_tunnel *t, const struct ov_batch *b, size_t i,

@@ -17,6 +17,7 @@ from ._backend import codec as _codec
 from .batch import Batch
 from .check import Difference, check
 from .codec import Decapsulated, Reassembler, ReassemblyStats
+from .columns import Columns, Fact
 from .errors import (
     BackendError,
     CaptureError,
@@ -61,11 +62,13 @@ __all__ = [
     "BackendError",
     "Batch",
     "CaptureError",
+    "Columns",
     "ConfigError",
     "DecapError",
     "Decapsulated",
     "Difference",
     "EncapError",
+    "Fact",
     "Geneve",
     "GeneveOption",
     "MTUExceeded",
@@ -84,6 +87,7 @@ __all__ = [
     "decap_many",
     "encap_batch",
     "flow_hash",
+    "inspect_batch",
     "segment_batch",
 ]
 
@@ -100,6 +104,7 @@ decap_batch = _codec.decap_batch
 decap_many = _codec.decap_many
 encap_batch = _codec.encap_batch
 flow_hash = _codec.flow_hash
+inspect_batch = _codec.inspect_batch
 segment_batch = _codec.segment_batch
 
 

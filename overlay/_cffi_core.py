@@ -190,6 +190,12 @@ def decap_batch(batch: Batch, policy: Policy) -> int:
     return int(lib.ov_decap_batch(policy.policy, _batch(batch)))
 
 
+def inspect_batch(batch: Batch, policy: Policy, columns: Any) -> int:
+    """columns is a struct ov_columns, as uint64."""
+    to = ffi.from_buffer("struct ov_columns *", columns)
+    return int(lib.ov_inspect_batch(policy.policy, _batch(batch), to))
+
+
 def segment_batch(batch: Batch, out: Batch, mtu: int) -> int:
     rows, to = _batch(batch), _batch(out, "out")
     _distinct(rows, to)
@@ -290,4 +296,7 @@ def statuses() -> list[tuple[str, str]]:
 
 def sizes() -> dict[str, int]:
     """Bytes of the structs that numpy records mirror."""
-    return {name: ffi.sizeof(f"struct {name}") for name in ("ov_config", "ov_policy", "ov_batch")}
+    return {
+        name: ffi.sizeof(f"struct {name}")
+        for name in ("ov_config", "ov_policy", "ov_batch", "ov_columns")
+    }

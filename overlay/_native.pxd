@@ -19,6 +19,9 @@ cdef extern from "overlay.h" nogil:
         uint64_t capacity
         uint64_t count
 
+    struct ov_columns:
+        uint64_t capacity
+
     struct ov_frame:
         uint64_t key
         uint32_t header
@@ -73,6 +76,8 @@ cdef extern from "overlay.h" nogil:
     size_t ov_encap_into(const ov_tunnel *tunnel, ov_batch *batch, ov_batch *out,
                          uint32_t mtu, uint64_t sequence)
     size_t ov_decap_batch(const ov_policy *policy, ov_batch *batch)
+    size_t ov_inspect_batch(const ov_policy *policy, const ov_batch *batch,
+                            const ov_columns *columns)
 
     size_t ov_reassembler_size(uint64_t memory)
     ov_reassembler *ov_reassembler_init(void *at, uint64_t memory, uint64_t timeout, uint64_t seed)

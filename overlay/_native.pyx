@@ -304,6 +304,18 @@ def decap_batch(batch, Policy policy not None):
     return done
 
 
+def inspect_batch(batch, Policy policy not None, columns):
+    """columns is a struct ov_columns, as uint64."""
+    cdef ov_batch *rows = batch_of(batch)
+    cdef View view = View(columns, "columns")
+    cdef size_t done
+    if view.size < sizeof(ov_columns):
+        raise ValueError("columns is too short")
+    with nogil:
+        done = ov_inspect_batch(&policy.policy, rows, <const ov_columns *>view.data)
+    return done
+
+
 def segment_batch(batch, out, uint32_t mtu):
     cdef ov_batch *rows = batch_of(batch)
     cdef ov_batch *to = batch_of(out, "out")
@@ -436,4 +448,4 @@ def statuses():
 def sizes():
     """Bytes of the structs that numpy records mirror."""
     return {"ov_config": sizeof(ov_config), "ov_policy": sizeof(ov_policy),
-            "ov_batch": sizeof(ov_batch)}
+            "ov_batch": sizeof(ov_batch), "ov_columns": sizeof(ov_columns)}

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from .batch import Batch
 from .batch import _bytes as byte_view
+from .columns import Columns
 from .errors import ConfigError, DecapError, EncapError, MTUExceeded, Status
 from .profile import Profile
 from .tunnel import Tunnel, integer
@@ -272,6 +273,30 @@ class Codec(ABC):
         """
 
     @abstractmethod
+    def inspect_batch(
+        self,
+        batch: Batch,
+        profile: str | Profile = "rfc",
+        *,
+        flow_hash: bool = False,
+        seed: int = 0,
+        origin: int = 0,
+        into: Columns | None = None,
+        **options: Any,
+    ) -> Columns:
+        """What :meth:`decap_batch` would say of every row, and its outer headers, as columns.
+
+        Batch and bytes are only read, so that packets may lie in memory that cannot be
+        written.  Rows whose ``status`` is not OK keep it, and have nothing else.
+
+        :param flow_hash: whether to hash the inner frames, with ``seed``.
+        :param origin: added to the offsets: the position of ``batch.data`` in a file, say.
+        :param into: what this gave before: its memory is used again where it has room, and
+            it is not to be looked at any more.
+        :raises ConfigError: before any row is looked at.
+        """
+
+    @abstractmethod
     def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
         """Cut super-frames to the packets that they stand for; returns the rows written.
 
@@ -362,6 +387,25 @@ def raise_for_encap(status: int) -> None:
         raise MTUExceeded
     if status:
         raise EncapError(status)
+
+
+def columns_for(
+    batch: Batch, flow_hash: bool, seed: int, origin: int, into: Columns | None
+) -> Columns:
+    """Columns with an element for each row of the batch, in the memory of ``into`` if they fit."""
+    if not isinstance(batch, Batch):
+        raise TypeError(f"batch must be a Batch, not {type(batch).__name__}")
+    if not isinstance(flow_hash, bool):
+        raise ConfigError("flow_hash", flow_hash, "True or False")
+    if into is not None and not isinstance(into, Columns):
+        raise TypeError(f"into must be Columns or None, not {type(into).__name__}")
+    columns = Columns.room(batch.count, flow_hash=flow_hash, into=into)
+    origin = integer("origin", origin, 0, 2**63 - 1)
+    columns.begin(origin, integer("seed", seed, 0, 2**64 - 1))
+    np.add(batch.offset, np.uint64(origin), out=columns.offset)
+    np.copyto(columns.length, batch.length)
+    np.copyto(columns.wire, batch.wire)
+    return columns
 
 
 def tunnel_rows(

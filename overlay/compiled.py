@@ -21,9 +21,11 @@ from .codec import (
     Reassembler,
     ReassemblyStats,
     byte_view,
+    columns_for,
     nanoseconds,
     tunnel_rows,
 )
+from .columns import Columns
 from .errors import ConfigError, DecapError
 from .profile import Profile
 from .record import Policy, tunnel_of, tunnel_record
@@ -165,6 +167,22 @@ class CompiledCodec(Codec):
     def decap_batch(self, batch: Batch, profile: str | Profile = "rfc", **options: Any) -> int:
         done: int = self._decap_batch(batch, self.policy(profile, options))
         return done
+
+    def inspect_batch(
+        self,
+        batch: Batch,
+        profile: str | Profile = "rfc",
+        *,
+        flow_hash: bool = False,
+        seed: int = 0,
+        origin: int = 0,
+        into: Columns | None = None,
+        **options: Any,
+    ) -> Columns:
+        policy = self.policy(profile, options)
+        columns = columns_for(batch, flow_hash, seed, origin, into)
+        self.core.inspect_batch(batch, policy, columns._struct)
+        return columns
 
     def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
         rows: int = self.core.segment_batch(batch, out, integer("mtu", mtu, 0, 65535))

@@ -19,6 +19,7 @@ encap_batch = codec.encap_batch
 encap_into = codec.encap_into
 encap_many = codec.encap_many
 flow_hash = codec.flow_hash
+inspect_batch = codec.inspect_batch
 packets = codec.packets
 segment_batch = codec.segment_batch
 segments = codec.segments

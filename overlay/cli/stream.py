@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from overlay import Batch, Status
-from overlay.io.pcap import Burst, Capture, CaptureWriter, Interface, open_capture
+from overlay.io.pcap import BURST_BYTES, Burst, Capture, CaptureWriter, Interface, open_capture
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,13 +23,13 @@ _PCAPNG = (".pcapng", ".ntar")
 _PCAP = (".pcap", ".cap", ".dmp")
 
 
-def open_input(path: str) -> Capture:
+def open_input(path: str, *, burst_bytes: int = BURST_BYTES) -> Capture:
     """The capture of this name; ``-`` is standard input."""
     if not path:
         raise click.UsageError("IN has no name: give a file, or - for standard input")
     if path == "-" and sys.stdin is None:
         raise click.UsageError("standard input is closed")
-    return open_capture(sys.stdin.buffer if path == "-" else path)
+    return open_capture(sys.stdin.buffer if path == "-" else path, burst_bytes=burst_bytes)
 
 
 def format_of(path: str, capture: Capture) -> Literal["pcap", "pcapng"]:

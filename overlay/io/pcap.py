@@ -192,6 +192,10 @@ class Capture:
             )  # fmt: skip
             self._finish(batch, number)
             self._need = record.HEADER
+            left = data[taken : taken + record.HEADER]
+            if left.size == record.HEADER:  # of a record that is not all here
+                whole = record.HEADER + order.unpack(left[8:12].tobytes())[0]
+                self._need = whole if whole <= source.MAX_RECORD else record.HEADER
             self.position += taken
             self.packets += batch.count
             yield burst

@@ -39,7 +39,8 @@ def empty(data: npt.NDArray[np.uint8], rows: int, old: Batch | None = None) -> B
     """A batch over ``data`` with room for ``rows`` rows, none in use: ``old``, if it has it."""
     if old is not None and old.capacity >= rows:
         old._data = data
-        old._struct[[_DATA, _SIZE, _COUNT]] = data.ctypes.data, data.size, 0
+        struct = old._struct
+        struct[_DATA], struct[_SIZE], struct[_COUNT] = data.ctypes.data, data.size, 0
         return old
     batch = Batch.__new__(Batch)
     batch._setup(data, max(1, rows))
@@ -117,10 +118,14 @@ pack: Callable[[Batch, Batch], int] = getattr(_twin, "pcap_pack", _pack)
 
 def nanoseconds(stamps: Stamps, nanosecond: bool) -> Times:
     """Stamps as nanoseconds since 1970."""
-    fraction = (stamps & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    seconds = (stamps >> np.uint64(32)).astype(np.int64)
     # 2**32 seconds and a fraction of 2**32 microseconds are below 2**63 nanoseconds.
-    return seconds * 1_000_000_000 + fraction * (1 if nanosecond else 1000)
+    times = stamps >> np.uint64(32)
+    times *= np.uint64(1_000_000_000)
+    fraction = stamps & np.uint64(0xFFFFFFFF)
+    if not nanosecond:
+        fraction *= np.uint64(1000)
+    times += fraction
+    return times.view(np.int64)
 
 
 def stamps(times: Times, nanosecond: bool) -> Stamps:

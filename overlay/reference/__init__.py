@@ -22,6 +22,7 @@ describe = codec.describe
 encap_batch = codec.encap_batch
 encap_into = codec.encap_into
 decap_batch = codec.decap_batch
+inspect_batch = codec.inspect_batch
 segment_batch = codec.segment_batch
 coalesce_batch = codec.coalesce_batch
 segments = codec.segments
@@ -43,6 +44,7 @@ __all__ = [
     "encap_into",
     "encap_many",
     "flow_hash",
+    "inspect_batch",
     "packets",
     "segment_batch",
     "segments",

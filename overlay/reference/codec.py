@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from overlay.batch import Batch
-from overlay.codec import Buffer, Codec, Decapsulated, byte_view, tunnel_rows
+from overlay.codec import Buffer, Codec, Decapsulated, byte_view, columns_for, tunnel_rows
+from overlay.columns import Columns
 from overlay.errors import ConfigError, DecapError, EncapError, Status
 from overlay.profile import Profile
 from overlay.tunnel import Tunnel, integer
@@ -19,6 +20,7 @@ from . import offload, rows, superframe
 from .checksum import checksum
 from .delivery import PARTIAL
 from .hash import flow_hash
+from .inspect import inspect
 from .stt import Row
 from .stt_segment import SttReassembler
 from .tunnel import decap, decap_datagram, describe, encap
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceCodec"]
 
+
+_OFFSETS = ("outer", "frame_offset")
 
 UDP = 3  # of the column of link types
 _COUNT = "_reference_count"  # of a tunnel that numbers its packets
@@ -181,6 +185,30 @@ class ReferenceCodec(Codec):
                 batch.checksum[row] = found.checksum
             done += 1
         return done
+
+    def inspect_batch(
+        self,
+        batch: Batch,
+        profile: str | Profile = "rfc",
+        *,
+        flow_hash: bool = False,
+        seed: int = 0,
+        origin: int = 0,
+        into: Columns | None = None,
+        **options: Any,
+    ) -> Columns:
+        chosen = Profile.of(profile, **options)
+        columns = columns_for(batch, flow_hash, seed, origin, into)
+        for name in columns.names:
+            if name not in ("offset", "length", "wire"):
+                getattr(columns, name)[:] = 0
+        for row in range(batch.count):
+            for name, value in inspect(batch, row, chosen, seed).items():
+                if isinstance(value, bytes):
+                    getattr(columns, name)[row, : len(value)] = tuple(value)
+                elif name in columns.names:
+                    getattr(columns, name)[row] = value + origin * (name in _OFFSETS)
+        return columns
 
     def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
         mtu = integer("mtu", mtu, 0, 65535)

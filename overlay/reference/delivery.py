@@ -29,7 +29,7 @@ from .outer import Outer
 if TYPE_CHECKING:
     from .stt import FrameHeader
 
-__all__ = ["PARTIAL", "Carried", "Delivered", "deliver"]
+__all__ = ["PARTIAL", "Carried", "Delivered", "deliver", "frame_of"]
 
 UNKNOWN, PARTIAL = 0, 2  # of the column of checksums
 
@@ -103,7 +103,7 @@ def deliver(carried: Carried, profile: Profile, *, partial: bool = False) -> Del
     stt = carried.stt
     if profile.keys is not None and carried.key not in profile.keys:
         raise DecapError(Status.UNKNOWN_KEY)
-    frame = _frame(carried)
+    frame = frame_of(carried)
     _check_tags(carried, frame, profile)
     is_cut = len(carried.payload) < carried.wire
     if stt is not None and stt.is_partial and not is_cut:
@@ -134,7 +134,7 @@ def deliver(carried: Carried, profile: Profile, *, partial: bool = False) -> Del
     )
 
 
-def _frame(carried: Carried) -> bytes:
+def frame_of(carried: Carried) -> bytes:
     """Step 14: the frame that is carried, or that stands for what is."""
     if len(carried.payload) < LEAST_IP.get(carried.ethertype, ETHERNET):
         raise DecapError(Status.INNER_TOO_SHORT)

@@ -33,7 +33,8 @@ def read(batch: Batch, row: int) -> tuple[bytes, int, int]:
 def outer_header(batch: Batch, row: int) -> bytes:
     """The first bytes of the IP header that a row's ``outer`` points at, or nothing."""
     at = int(batch.outer[row])
-    return bytes(batch.data.data[at : at + 4]) if at + 20 <= batch.data.size else b""
+    header = bytes(batch.data.data[at : at + 40])
+    return header[:4] if len(header) >= 20 and (header[0] >> 4 == 4 or len(header) == 40) else b""
 
 
 def replace(

@@ -29,7 +29,7 @@ from .delivery import Carried, Delivered, deliver
 from .hash import flow_hash, flow_label
 from .inner import TYPE_TEB, recognise, unframed, untag
 
-__all__ = ["decap", "decap_datagram", "describe", "encap"]
+__all__ = ["carry", "carry_datagram", "decap", "decap_datagram", "describe", "encap"]
 
 # The protocols that UDP carries, in the order in which ports are compared, and the field
 # of the profile with the port.
@@ -190,12 +190,12 @@ def decap(
 
     ``partial``: a partial inner checksum stays so.
     """
+    return deliver(carry(packet, wire, link, profile), profile, partial=partial)
+
+
+def carry(packet: bytes, wire: int, link: int, profile: Profile) -> Carried:
+    """Steps 1 to 12: what a packet carries, unseen.  Raises :class:`DecapError`."""
     found = outer.parse(packet, wire, link, profile)
-    return deliver(_carried(found, profile), profile, partial=partial)
-
-
-def _carried(found: outer.Outer, profile: Profile) -> Carried:
-    """Steps 8 to 12: what the packet carries, by whichever protocol.  Raises DecapError."""
     known = profile.protocols
     if found.protocol == outer.UDP and any(name in known for name in _OVER_UDP):
         # Of two protocols with one port the first has it.
@@ -214,13 +214,18 @@ def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> De
 
     ``ip`` is empty where that does not lie in the batch.
     """
+    return deliver(carry_datagram(payload, wire, ip, profile), profile)
+
+
+def carry_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Carried:
+    """The same for the payload of a UDP datagram."""
     name = next((name for name in _OVER_UDP if name in profile.protocols), None)
     if name is None:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
     if not ip:
         raise DecapError(Status.BAD_ROW)
     found = outer.datagram(payload, wire, ip)
-    return deliver(_OVER_UDP[name](found, 0, profile), profile)
+    return _OVER_UDP[name](found, 0, profile)
 
 
 # ---- describe ----------------------------------------------------------------
