@@ -225,13 +225,13 @@ size_t ov_inspect_batch(const struct ov_policy *policy, const struct ov_batch *b
     const struct ov_policy y = *policy;
     const struct ov_batch b = *batch;
     const struct ov_columns c = *columns;
-    const struct lane lane = lane_of(policy);
+    const struct plain plain = plain_of(policy);
     const uint64_t count = b.count < c.capacity ? b.count : c.capacity;
     size_t done = 0;
     for (size_t i = 0; i < count; i++) {
         struct ov_frame d;
         kernel_prefetch(&b, i, 0);
-        int status = tunnel_decap_row(&lane, &b, i, &d);
+        int status = tunnel_decap_row(&plain, &b, i, &d);
         uint64_t offset = b.offset[i];
         uint32_t length = b.length[i];
         done += status == OV_OK;

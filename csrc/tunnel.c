@@ -4,7 +4,7 @@
 #include "geneve.h"
 #include "gpe.h"
 #include "gre.h"
-#include "lane.h"
+#include "plain.h"
 #include "nvgre.h"
 #include "stt.h"
 #include "tunnel.h"
@@ -276,7 +276,7 @@ always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet,
     if (o.protocol == IP_UDP && likely((y->protocols & over_udp) != 0)) {
         if (unlikely(o.here - o.l4 < UDP_LENGTH))
             return OV_UDP_TRUNCATED;
-        int owner = lane_udp_owner(y, get16(packet + o.l4 + 2));
+        int owner = plain_udp_owner(y, get16(packet + o.l4 + 2));
         if (unlikely(owner == OV_NONE))
             return OV_UNKNOWN_PROTOCOL;
         status = udp_check(y, packet, &o);
@@ -352,16 +352,16 @@ static uint64_t mend_in_place(const struct ov_frame *d, uint8_t *data, uint64_t 
     return offset + d->remove - d->insert;
 }
 
-int tunnel_decap_row(const struct lane *lane, const struct ov_batch *b, size_t i,
+int tunnel_decap_row(const struct plain *plain, const struct ov_batch *b, size_t i,
                      struct ov_frame *d)
 {
-    const struct ov_policy *policy = lane->policy;
+    const struct ov_policy *policy = plain->policy;
     uint64_t offset = b->offset[i];
     uint32_t length = b->length[i], wire = b->wire[i];
     int status = b->status[i], link = b->link[i];
     bool good = kernel_row_good(b, b->base[i], offset, length, wire);
-    if (likely(good && lane->open && length == wire && (status | link) == 0 &&
-               lane_decap(lane, b->data + offset, length, d)))
+    if (likely(good && plain->open && length == wire && (status | link) == 0 &&
+               plain_decap(plain, b->data + offset, length, d)))
         return OV_OK;
     memset(d, 0, sizeof *d);
     if (status != OV_OK || !good)
@@ -373,7 +373,7 @@ int tunnel_decap_row(const struct lane *lane, const struct ov_batch *b, size_t i
 size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
 {
     const struct ov_batch b = *batch; /* a copy that no store can reach */
-    const struct lane lane = lane_of(policy);
+    const struct plain plain = plain_of(policy);
     size_t left = 0;
     for (size_t i = 0; i < b.count; i++) {
         struct ov_frame d = {0};
@@ -383,8 +383,8 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch)
         int status = b.status[i];
         kernel_prefetch(&b, i, 0);
         bool good = kernel_row_good(&b, b.base[i], offset, length, wire);
-        if (likely(good && lane.open && length == wire && (status | b.link[i]) == 0 &&
-                   lane_decap(&lane, b.data + offset, length, &d))) {
+        if (likely(good && plain.open && length == wire && (status | b.link[i]) == 0 &&
+                   plain_decap(&plain, b.data + offset, length, &d))) {
             offset += d.offset;
         } else {
             struct ov_frame any = {0};

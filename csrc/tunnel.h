@@ -2,12 +2,12 @@
 #ifndef TUNNEL_H
 #define TUNNEL_H
 
-#include "lane.h"
+#include "plain.h"
 
 /* Look at one row as ov_decap_batch does, and write nothing but *d; its status, which may
  * be that which the row has.  d->key and d->protocol are set too where a row is refused
  * for its key or its frame. */
-int tunnel_decap_row(const struct lane *lane, const struct ov_batch *b, size_t i,
+int tunnel_decap_row(const struct plain *plain, const struct ov_batch *b, size_t i,
                      struct ov_frame *d);
 
 /* Encap one row in place, as ov_encap_batch does; its status, which is not written. */

@@ -52,7 +52,7 @@ C_FLOORS = [
     {"udp_header", "gre_header"},
     {"vxlan", "nvgre", "stt", "geneve", "gpe", "gre", "erspan", "pcap"},
     {"stt_reassembly", "stt_segment"},
-    {"lane"},
+    {"plain"},
     {"tunnel", "fdb", "neighbor", "fragment", "split", "icmp"},
     {"bridge", "superframe", "inspect"},
     {"device", "vnet", "path"},

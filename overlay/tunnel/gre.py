@@ -30,7 +30,7 @@ class GRE(Tunnel):
     name: ClassVar[str] = "gre"
     number: ClassVar[int] = 6
     key_field: ClassVar[str] = "key"
-    key: int = MISSING
+    key: int = MISSING  # pyright: ignore[reportIncompatibleMethodOverride]
     checksum: bool = False
     sequence: int | None = None
     payload: Literal["ethernet", "ip"] = "ethernet"

@@ -1,11 +1,11 @@
-/* lane.h: the fast lane of decap, which takes what most packets are.
+/* plain.h: the fast lane of decap, which takes what most packets are.
  *
  * IPv4 without tag, options, fragments or ECN mark; VXLAN, GENEVE or NVGRE; an inner frame
- * without tag.  Guarantee: lane_decap is true only where decap would give OV_OK and the
+ * without tag.  Guarantee: plain_decap is true only where decap would give OV_OK and the
  * same *d; whatever it does not take is decap's to judge.
  */
-#ifndef LANE_H
-#define LANE_H
+#ifndef PLAIN_H
+#define PLAIN_H
 
 #include "decap.h"
 #include "geneve.h"
@@ -13,7 +13,7 @@
 #include "vxlan.h"
 
 /* What of a policy the lane looks at. */
-struct lane {
+struct plain {
     const struct ov_policy *policy;
     uint32_t geneve_port; /* 0x10000: its datagrams are another's */
     uint16_t vxlan_port;
@@ -22,7 +22,7 @@ struct lane {
 };
 
 /* Whose datagrams for this port are; OV_NONE: nobody's. */
-always_inline int lane_udp_owner(const struct ov_policy *y, uint16_t port)
+always_inline int plain_udp_owner(const struct ov_policy *y, uint16_t port)
 {
     if (likely(port == y->vxlan_port && decap_names(y, OV_VXLAN)))
         return OV_VXLAN;
@@ -31,10 +31,10 @@ always_inline int lane_udp_owner(const struct ov_policy *y, uint16_t port)
     return port == y->geneve_port && decap_names(y, OV_GENEVE) ? OV_GENEVE : OV_NONE;
 }
 
-always_inline struct lane lane_of(const struct ov_policy *y)
+always_inline struct plain plain_of(const struct ov_policy *y)
 {
-    bool geneve = lane_udp_owner(y, y->geneve_port) == OV_GENEVE;
-    return (struct lane){
+    bool geneve = plain_udp_owner(y, y->geneve_port) == OV_GENEVE;
+    return (struct plain){
         .policy = y,
         .geneve_port = geneve ? y->geneve_port : 0x10000,
         .vxlan_port = y->vxlan_port,
@@ -45,8 +45,8 @@ always_inline struct lane lane_of(const struct ov_policy *y)
 }
 
 /* All is looked at and judged at once, with few branches. */
-always_inline bool lane_decap(const struct lane *lane, const uint8_t *packet, uint32_t length,
-                              struct ov_frame *d)
+always_inline bool plain_decap(const struct plain *plain, const uint8_t *packet, uint32_t length,
+                               struct ov_frame *d)
 {
     enum {
         L3 = 14,
@@ -72,18 +72,18 @@ always_inline bool lane_decap(const struct lane *lane, const uint8_t *packet, ui
         checksum = get16(l4 + 6);
         bad |= udp_end > end;
         end = udp_end;
-        if (likely(port == lane->vxlan_port)) {
+        if (likely(port == plain->vxlan_port)) {
             bad |= ~shim[0] & (uint32_t)VXLAN_I;
         } else {
             uint32_t options = (shim[0] & GENEVE_OPTIONS_MASK) * 4u;
             protocol = OV_GENEVE;
-            bad |= port ^ lane->geneve_port;
+            bad |= port ^ plain->geneve_port;
             bad |= !equal32(shim, GENEVE_TEB, 0xC080FFFF);
             at += options;
             if (unlikely(bad != 0 || at + ETHERNET_LENGTH > end))
                 return false;
             if (options != 0)
-                bad = (uint32_t)geneve_check_options(lane->policy, shim + GENEVE_LENGTH, options);
+                bad = (uint32_t)geneve_check_options(plain->policy, shim + GENEVE_LENGTH, options);
         }
     } else {
         bad |= !equal32(l4, (uint32_t)GRE_K << 16 | GRE_TEB, UINT32_MAX);
@@ -94,7 +94,7 @@ always_inline bool lane_decap(const struct lane *lane, const uint8_t *packet, ui
     d->outer = L3;
     d->length = d->wire = end - at;
     d->protocol = protocol;
-    if (checksum != 0 && bad == 0 && lane->verify) {
+    if (checksum != 0 && bad == 0 && plain->verify) {
         const struct outer o = {.l3 = L3, .l4 = L4, .end = end, .here = end, .version = 4};
         bad = !outer_checksum_good(packet, &o, IP_UDP);
     }
