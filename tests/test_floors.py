@@ -31,7 +31,7 @@ PYTHON_FLOORS = [
     {"_native", "_cffi_core", "_live", "live"},
     {"reference", "native", "_cffi"},
     {"_backend"},
-    {"check", "io", "match"},
+    {"check", "io", "match", "traffic"},
     {"switch"},
     {"__init__"},
     {"service", "lab", "diagnosis", "scapy"},
