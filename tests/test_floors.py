@@ -35,6 +35,7 @@ PYTHON_FLOORS = [
     {"switch"},
     {"__init__"},
     {"service", "lab", "diagnosis", "scapy"},
+    {"pytest"},
     {"cli"},
     {"__main__"},
 ]
