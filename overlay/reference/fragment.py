@@ -175,7 +175,7 @@ class FragmentReassembler(Interface):
     def __init__(self, timeout: float = 30.0, memory: int = 4 << 20) -> None:
         super().__init__(timeout, memory)
         self._datagrams: dict[Key, Datagram] = {}  # in the order of their first fragments
-        self._counts = dict.fromkeys(
+        self._counts: dict[str, int] = dict.fromkeys(
             ("taken", "joined", "overlaps", "limits", "timeouts", "refused", "packets"), 0
         )
 
