@@ -449,7 +449,7 @@ static int accept(struct fragments *f, struct datagram *d, const struct piece *p
         return OV_FRAGMENT_OVERLAP;
     here = units_here(f, d, p);
     bool known_end = d->end != 0 && end == d->end;
-    if (here == units && known_end == !p->more && same(f, d, p, payload))
+    if (here == units && end <= d->high && known_end == !p->more && same(f, d, p, payload))
         return OV_FRAGMENT_OVERLAP; /* a duplicate */
     if (here != 0 || (d->end != 0 && (!p->more || end > d->end)) || (!p->more && d->high > end)) {
         kill(f, d);

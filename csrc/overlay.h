@@ -395,6 +395,40 @@ const uint8_t *ov_reassembler_header(const struct ov_reassembler *r, size_t *len
 size_t ov_reassembler_batch(struct ov_reassembler *r, const struct ov_policy *policy,
                             struct ov_batch *in, struct ov_batch *out, uint64_t now);
 
+/* ---- outer fragments ------------------------------------------------------ */
+
+/* Fragments, but for the last three.  taken = joined + overlaps + limits + timeouts +
+ * refused + held. */
+struct ov_fragment_stats {
+    uint64_t taken;    /* pushed */
+    uint64_t joined;   /* given, in whole packets */
+    uint64_t overlaps; /* lost: of datagrams with overlaps (RFC 5722); and exact duplicates */
+    uint64_t limits;   /* lost to the bound of memory */
+    uint64_t timeouts; /* lost to time */
+    uint64_t refused;  /* wrong in themselves, or of datagrams whose ECN marks contradict */
+    uint64_t held;     /* here now */
+    uint64_t packets;  /* given */
+    uint64_t pending;  /* datagrams waiting now */
+    uint64_t memory;   /* bytes of pages in use now */
+};
+
+struct ov_fragments; /* lives in the caller's memory */
+
+/* Bytes that this budget of payload needs; 0 if it is below 262144 or too large. */
+size_t ov_fragments_size(uint64_t memory);
+/* Make one in at, aligned to 64 bytes and of that size.  timeout in ns. */
+struct ov_fragments *ov_fragments_init(void *at, uint64_t memory, uint64_t timeout, uint64_t seed);
+void ov_fragments_stats(const struct ov_fragments *f, struct ov_fragment_stats *stats);
+/* Forget datagrams whose first fragment came timeout or more before now (ns); returns
+ * the fragments lost. */
+size_t ov_fragments_expire(struct ov_fragments *f, uint64_t now);
+/* Take the rows of in whose status is OV_IP_FRAGMENT, row i at now[i] (ns, which does not
+ * run backwards); append whole packets to out.  Returns the packets.  Rows get OV_OK
+ * (completed a packet), OV_FRAGMENT_HELD, or why they are lost; OV_IP_FRAGMENT stays
+ * where the headers are not in order. */
+size_t ov_fragments_batch(struct ov_fragments *f, struct ov_batch *in, struct ov_batch *out,
+                          const uint64_t *now);
+
 /* ---- inner TCP segmentation ---------------------------------------------- */
 
 /* How many packets frame is cut into at this MSS; 1 where it cannot be cut. */

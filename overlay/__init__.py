@@ -28,6 +28,8 @@ from .errors import (
     OverlayError,
     Status,
 )
+from .fragment import FragmentReassembler as _FragmentReassembler
+from .fragment import FragmentStats
 from .profile import Profile
 from .tunnel import (
     ERSPAN,
@@ -69,6 +71,8 @@ __all__ = [
     "Difference",
     "EncapError",
     "Fact",
+    "FragmentReassembler",
+    "FragmentStats",
     "Geneve",
     "GeneveOption",
     "MTUExceeded",
@@ -94,6 +98,7 @@ __all__ = [
 #: The backend in use: ``"native"``, ``"cffi"`` or ``"reference"``.
 backend: str = _codec.name
 
+FragmentReassembler: type[_FragmentReassembler] = _codec.FragmentReassembler
 SttReassembler: type[Reassembler] = _codec.SttReassembler
 
 # Bound once: one call less on the way to every packet.

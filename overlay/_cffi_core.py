@@ -15,6 +15,7 @@ from . import _cffi_lib
 from .batch import Batch
 from .codec import Buffer, Codec, Decapsulated, ReassemblyStats, byte_view, raise_for_encap
 from .errors import ConfigError, DecapError
+from .fragment import FragmentStats
 from .record import Policy as PolicyRecord
 from .tunnel import PROTOCOLS, integer
 
@@ -264,6 +265,36 @@ class Reassembler:
         s = ffi.new("struct ov_reassembly_stats *")
         lib.ov_reassembler_stats(self._r, s)
         return ReassemblyStats(**{name: getattr(s, name) for name, _ in ffi.typeof(s[0]).fields})
+
+
+# ---- outer fragments ---------------------------------------------------------------
+
+
+class Fragments:
+    """The C reassembly of fragments and its block of memory.  Not for two threads at once."""
+
+    def __init__(self, memory: int, timeout: int, seed: int) -> None:
+        size = lib.ov_fragments_size(memory)
+        if size == 0:
+            raise ValueError("memory is out of range")
+        self._block = ffi.new("uint8_t[]", size + 64)
+        start = int(ffi.cast("uintptr_t", self._block))
+        self._f = lib.ov_fragments_init(self._block + (-start % 64), memory, timeout, seed)
+
+    def push_batch(self, batch: Batch, out: Batch, now: Any) -> int:
+        """now is uint64, one a row."""
+        rows, to = _batch(batch), _batch(out, "out")
+        _distinct(rows, to)
+        times = ffi.cast("uint64_t *", ffi.from_buffer(now))
+        return int(lib.ov_fragments_batch(self._f, rows, to, times))
+
+    def expire(self, now: int) -> int:
+        return int(lib.ov_fragments_expire(self._f, now))
+
+    def stats(self) -> FragmentStats:
+        s = ffi.new("struct ov_fragment_stats *")
+        lib.ov_fragments_stats(self._f, s)
+        return FragmentStats(**{name: getattr(s, name) for name, _ in ffi.typeof(s[0]).fields})
 
 
 # ---- numbers -----------------------------------------------------------------------

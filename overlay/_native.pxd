@@ -46,6 +46,21 @@ cdef extern from "overlay.h" nogil:
     struct ov_reassembler:
         pass
 
+    struct ov_fragment_stats:
+        uint64_t taken
+        uint64_t joined
+        uint64_t overlaps
+        uint64_t limits
+        uint64_t timeouts
+        uint64_t refused
+        uint64_t held
+        uint64_t packets
+        uint64_t pending
+        uint64_t memory
+
+    struct ov_fragments:
+        pass
+
     int OV_OK
     int OV_STT_INCOMPLETE
     int OV_STT_DUPLICATE
@@ -89,6 +104,13 @@ cdef extern from "overlay.h" nogil:
     const uint8_t *ov_reassembler_header(const ov_reassembler *r, size_t *length)
     size_t ov_reassembler_batch(ov_reassembler *r, const ov_policy *policy, ov_batch *batch,
                                 ov_batch *out, uint64_t now)
+
+    size_t ov_fragments_size(uint64_t memory)
+    ov_fragments *ov_fragments_init(void *at, uint64_t memory, uint64_t timeout, uint64_t seed)
+    void ov_fragments_stats(const ov_fragments *f, ov_fragment_stats *stats)
+    size_t ov_fragments_expire(ov_fragments *f, uint64_t now)
+    size_t ov_fragments_batch(ov_fragments *f, ov_batch *batch, ov_batch *out,
+                              const uint64_t *now)
 
     size_t ov_tcp_segments(const uint8_t *frame, size_t length, uint32_t mss)
     size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t i,

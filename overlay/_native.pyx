@@ -21,6 +21,7 @@ import random
 from .batch import Batch
 from .codec import Decapsulated, ReassemblyStats, byte_view, raise_for_encap
 from .errors import ConfigError, DecapError
+from .fragment import FragmentStats
 from .tunnel import PROTOCOLS, integer
 
 cdef extern from "Python.h":
@@ -414,6 +415,48 @@ cdef class Reassembler:
         cdef ov_reassembly_stats s
         ov_reassembler_stats(self.r, &s)
         return ReassemblyStats(**s)
+
+
+# ---- outer fragments ---------------------------------------------------------------
+
+cdef class Fragments:
+    """The C reassembly of fragments and its block of memory.  Not for two threads at once."""
+    cdef ov_fragments *f
+    cdef void *block
+
+    def __cinit__(self, uint64_t memory, uint64_t timeout, uint64_t seed):
+        cdef size_t size = ov_fragments_size(memory)
+        if size == 0:
+            raise ValueError("memory is out of range")
+        self.block = PyMem_Malloc(size + 64)
+        if self.block == NULL:
+            raise MemoryError
+        self.f = ov_fragments_init(<void *>((<uintptr_t>self.block + 63) & ~<uintptr_t>63),
+                                   memory, timeout, seed)
+
+    def __dealloc__(self):
+        PyMem_Free(self.block)
+
+    def push_batch(self, batch, out, now):
+        """now is uint64, one a row."""
+        cdef ov_batch *rows = batch_of(batch)
+        cdef ov_batch *to = batch_of(out, "out")
+        cdef View times = View(now, "now")
+        cdef size_t done
+        distinct(rows, to)
+        if times.size < rows.count * sizeof(uint64_t):
+            raise ValueError("now is too short")
+        with nogil:
+            done = ov_fragments_batch(self.f, rows, to, <const uint64_t *>times.data)
+        return done
+
+    def expire(self, uint64_t now):
+        return ov_fragments_expire(self.f, now)
+
+    def stats(self):
+        cdef ov_fragment_stats s
+        ov_fragments_stats(self.f, &s)
+        return FragmentStats(**s)
 
 
 # ---- numbers -----------------------------------------------------------------------

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import array
     import mmap
 
+    from .fragment import FragmentReassembler
+
 __all__ = ["Codec", "Decapsulated", "Encoder", "Reassembler", "ReassemblyStats", "byte_view"]
 
 Buffer: TypeAlias = (
@@ -190,6 +192,8 @@ class Codec(ABC):
     name: str
     #: The backend's reassembler.
     SttReassembler: type[Reassembler]
+    #: The backend's reassembly of outer fragments.
+    FragmentReassembler: type[FragmentReassembler]
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -27,6 +27,7 @@ from .codec import (
 )
 from .columns import Columns
 from .errors import ConfigError, DecapError
+from .fragment import FragmentReassembler, FragmentStats
 from .profile import Profile
 from .record import Policy, tunnel_of, tunnel_record
 from .tunnel import PROTOCOLS, Tunnel, integer
@@ -56,6 +57,8 @@ class CompiledCodec(Codec):
         self.pcap_stamp = core.pcap_stamp
 
         names = {"codec": self, "__doc__": Reassembler.__doc__, "__module__": f"overlay.{name}"}
+        more = {**names, "__doc__": FragmentReassembler.__doc__}
+        self.FragmentReassembler = type("FragmentReassembler", (CompiledFragments,), more)
         self.SttReassembler = type("SttReassembler", (CompiledReassembler,), names)
 
     def take(self, packets: int = 1) -> int:
@@ -264,4 +267,33 @@ class CompiledReassembler(Reassembler):
     def stats(self) -> ReassemblyStats:
         with self._lock:
             stats: ReassemblyStats = self._core.stats()
+        return stats
+
+
+class CompiledFragments(FragmentReassembler):
+    """Reassembly of outer fragments in C; calls from several threads take turns."""
+
+    codec: CompiledCodec
+
+    def __init__(self, timeout: float = 30.0, memory: int = 4 << 20) -> None:
+        super().__init__(timeout, memory)
+        self._lock = threading.Lock()
+        self._core = self.codec.core.Fragments(
+            self.memory, nanoseconds(self.timeout), secrets.randbits(64)
+        )
+
+    def _push(self, batch: Batch, out: Batch, now: npt.NDArray[np.uint64]) -> int:
+        with self._lock:
+            packets: int = self._core.push_batch(batch, out, now)
+        return packets
+
+    def _expire(self, now: int) -> int:
+        with self._lock:
+            lost: int = self._core.expire(now)
+        return lost
+
+    @property
+    def stats(self) -> FragmentStats:
+        with self._lock:
+            stats: FragmentStats = self._core.stats()
         return stats

@@ -7,6 +7,7 @@ from .compiled import CompiledCodec
 
 codec = CompiledCodec("native", _native)
 
+FragmentReassembler = codec.FragmentReassembler
 SttReassembler = codec.SttReassembler
 checksum = codec.checksum
 coalesce_batch = codec.coalesce_batch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -21,6 +22,10 @@ from overlay.codec import Codec
 from overlay.errors import BackendError
 from overlay.io.device import live
 from overlay.tunnel import NVGRE, STT, VXLAN, Tunnel
+
+#: The package's own plugin comes by its entry point where the package is installed.
+_INSTALLED = any(entry_points(group="pytest11", name="overlay"))
+pytest_plugins = ["pytester", *([] if _INSTALLED else ["overlay.pytest.plugin"])]
 
 HERE = Path(__file__).parent
 CI = os.environ.get("CI") == "true"

@@ -90,7 +90,7 @@ def test_what_does_not_work_is_seen() -> None:
 
 def test_tshark_finds_a_bad_checksum() -> None:
     """Packets whose checksums the offload has not completed yet are faults."""
-    need_tools("dumpcap", "tshark")
+    need_tools("tshark")
     with Topology(offload="veth") as topology:
         one, two = started(topology, KernelVxlan, Segment(key=77))
         path = f"{topology.folder}/bad.pcap"

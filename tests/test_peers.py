@@ -47,7 +47,7 @@ class Pair:
 @pytest.fixture(scope="module", params=list(_CASES))
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     need_hosts()
-    need_tools("ping", "arping", "ethtool", "nft", "iperf3", "dumpcap", "tshark")
+    need_tools("ping", "arping", "ethtool", "nft", "iperf3", "tshark")
     kind, segment = _CASES[request.param]
     if kind.kind == "ovs":
         need_tools("ovs-vswitchd", "ovsdb-server")

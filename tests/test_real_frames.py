@@ -59,7 +59,7 @@ class KernelPolicy(KernelVxlan):
 
 
 def test_group_policies_on_the_wire() -> None:
-    need_tools("nft", "dumpcap", "tshark")
+    need_tools("nft", "tshark")
     with Topology() as topology:
         one, two = topology.hosts
         a = Inside(topology, one, Segment(gbp=KernelPolicy.ours), gbp=KernelPolicy.ours)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +14,7 @@ import click
 
 from overlay import PROTOCOLS
 from overlay.lab import exam, picture
-from overlay.lab.host import Host, LabError, MissingError, which
+from overlay.lab.host import Host, LabError, MissingError, unshared
 from overlay.lab.ovs import OvsGre, OvsVxlan
 from overlay.lab.peer import KernelVxlan, Peer, Segment
 from overlay.lab.topology import Topology
@@ -198,11 +196,10 @@ def _enter_namespace() -> None:
         if _INSIDE in os.environ:
             raise
         reason = str(error)
-    unshare = which("unshare")
-    words = [unshare or "unshare", "--user", "--map-root-user", "--net"]
-    with contextlib.suppress(OSError):
-        if subprocess.run([*words, "true"], capture_output=True).returncode == 0:
-            os.environ[_INSIDE] = "1"
-            sys.stdout.flush()
-            os.execv(words[0], [*words, sys.executable, "-m", "overlay", *sys.argv[1:]])
-    raise LabError(f"{reason}; the lab needs root, or a system where users may have namespaces")
+    try:
+        words = unshared()
+    except LabError as error:
+        raise LabError(f"{reason}; {error}") from None
+    os.environ[_INSIDE] = "1"
+    sys.stdout.flush()
+    os.execv(words[0], [*words, sys.executable, "-m", "overlay", *sys.argv[1:]])

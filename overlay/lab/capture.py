@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
-import signal
 import subprocess
-import time
+import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
+
+from overlay.batch import Batch
+from overlay.io.block import Interface
+from overlay.io.writer import CaptureWriter
 
 from .host import Host, LabError, need
 from .peer import Segment
 from .topology import UNDERLAY
+from .wire import Wire
 
 __all__ = ["Capture", "Verdict", "examine"]
+
+_BUFFER = 1 << 25  # bytes that may wait to be written
+_PATIENCE = 0.05  # seconds without a packet after which what was sent has passed
+_ROWS = 256
 
 #: Checksums are checked, at every level.
 _OPTIONS = [
@@ -55,44 +63,83 @@ class Verdict:
 
 
 class Capture:
-    """dumpcap on a host's device while the context lasts; ``path`` is the pcap file."""
+    """What passes a host's device, both ways, in the file ``path`` once it is stopped.
 
-    def __init__(self, host: Host, path: str, *, device: str = UNDERLAY, words: str = "") -> None:
-        """words: a capture filter."""
-        need("dumpcap")
+    It captures from when it is made; as a context manager, while the context
+    lasts.  A ``path`` that ends in ``.pcap`` is a classic file, any other pcapng
+    with the direction of every packet.
+    """
+
+    def __init__(self, host: Host, path: str, *, device: str = UNDERLAY) -> None:
         self.host, self.path, self.device = host, path, device
-        self._words = ["-f", words] if words else []
-        self._process: subprocess.Popen[Any] | None = None
+        self.packets = 0
+        self._classic = path.endswith(".pcap")
+        self._wire = Wire(host, device, both=True, buffer=_BUFFER)
+        try:
+            self._writer = CaptureWriter(
+                path,
+                "pcap" if self._classic else "pcapng",
+                interfaces=[Interface(1, name=device)],
+            )
+        except BaseException:
+            self._wire.close()
+            raise
+        self._ended = threading.Event()
+        self._failed: Exception | None = None
+        self._thread: threading.Thread | None = threading.Thread(target=self._record, daemon=True)
+        self._thread.start()
+
+    def _record(self) -> None:
+        try:
+            while self._burst() or not self._ended.is_set():
+                pass
+        except (LabError, OSError) as error:
+            self._failed = error
+
+    def _burst(self) -> bool:
+        """Write what has come; whether anything has."""
+        first = self._wire.take(_PATIENCE)
+        if first is None:
+            return False
+        seen = [first]
+        while len(seen) < _ROWS and (more := self._wire.take(0.0)) is not None:
+            seen.append(more)
+        for outgoing, run in itertools.groupby(seen, lambda one: one.outgoing):
+            rows = list(run)
+            batch = Batch.from_frames([one.frame for one in rows], headroom=0)
+            direction: Literal["in", "out"] = "out" if outgoing else "in"
+            times = [one.time for one in rows]
+            self._writer.write(batch, times, direction=None if self._classic else direction)
+        self.packets += len(seen)
+        return True
+
+    def stop(self) -> None:
+        """Finish the file; what has passed until now is in it.
+
+        :raises LabError: packets were lost, or the device is gone.
+        :raises OSError: the file could not be written whole, and is not there.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._ended.set()
+        thread.join()
+        lost = 0 if self._failed else self._wire.lost()
+        self._wire.close()
+        if isinstance(self._failed, OSError):
+            self._writer.discard()
+            raise self._failed
+        self._writer.close()
+        if self._failed:
+            raise self._failed
+        if lost:
+            raise LabError(f"host {self.host.name}: {self.device}: {lost} packets were lost")
 
     def __enter__(self) -> Capture:
-        self._process = process = self.host.popen(
-            ["dumpcap", "-P", "-B", "32", "-i", self.device, "-w", self.path, *self._words],
-            stderr=subprocess.PIPE,
-        )
-        said = ""
-        while "File:" not in said:  # it captures from here on
-            line = process.stderr.readline() if process.stderr else ""
-            if not line:
-                raise LabError(f"host {self.host.name}: dumpcap: {said.strip()}")
-            said += line
         return self
 
     def __exit__(self, *_: object) -> None:
-        process = self._process
-        if process is None:
-            return
-        time.sleep(0.5)  # what has been sent is in the file by now
-        process.send_signal(signal.SIGINT)
-        try:
-            _, said = process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise LabError(f"host {self.host.name}: dumpcap does not end") from None
-        self._process = None
-        lost = re.search(r"dropped on interface '.*': \d+/(\d+)", said)
-        if lost and int(lost[1]):
-            raise LabError(f"host {self.host.name}: dumpcap lost {lost[1]} packets")
+        self.stop()
 
 
 def _tshark(path: str, *words: str) -> list[str]:

@@ -13,19 +13,19 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from overlay.errors import OverlayError
 
-__all__ = ["Host", "LabError", "MissingError", "need"]
+__all__ = ["Host", "LabError", "MissingError", "link", "need", "unshared"]
 
 _CLONE_NEWNET = 0x40000000
 
 #: The Debian package that a tool is in.
 PACKAGES = {
     "arping": "iputils-arping",
-    "dumpcap": "wireshark-common",
     "ethtool": "ethtool",
     "ip": "iproute2",
     "iperf3": "iperf3",
@@ -62,6 +62,19 @@ def which(tool: str) -> str | None:
     """Where a tool is, also where only root's PATH would find it."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     return shutil.which(tool, path=path)
+
+
+def unshared() -> list[str]:
+    """The words before a command that run it as root of a user and a network namespace of its own.
+
+    :raises LabError: users may not have namespaces here.
+    """
+    unshare = which("unshare")
+    words = [unshare or "unshare", "--user", "--map-root-user", "--net"]
+    with contextlib.suppress(OSError):
+        if subprocess.run([*words, "true"], capture_output=True).returncode == 0:
+            return words
+    raise LabError("this needs root, or a system where users may have namespaces")
 
 
 def _libc() -> Any:
@@ -187,6 +200,20 @@ class Host:
         """``ip`` with these words; what it prints."""
         return self.run(["ip", *words]).stdout
 
+    def address(self, device: str, *addresses: str) -> None:
+        """Bring a device up and give it addresses, such as ``192.0.2.1/24``, usable at once."""
+        self.ip("link", "set", device, "up")
+        for one in addresses:
+            self.ip("address", "add", one, "dev", device, *(["nodad"] if ":" in one else []))
+
+    def running(self, device: str, wait: float = 10.0) -> None:
+        """Wait until a device is; before that the kernel drops what is sent, and says nothing."""
+        end = time.monotonic() + wait
+        while "state UP" not in self.ip("-o", "link", "show", "dev", device):
+            if time.monotonic() > end:
+                raise LabError(f"host {self.name}: {device} is not running after {wait:g} s")
+            time.sleep(0.005)
+
     def has(self, device: str) -> bool:
         """Whether the host has a network device of this name."""
         return device in self.devices()
@@ -207,6 +234,12 @@ class Host:
                 }
         return found
 
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """End what runs in the host, and the host."""
         for process in self._processes:
@@ -220,3 +253,17 @@ class Host:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def link(one: Host, device: str, other: Host, peer: str, *, mtu: int | None = None) -> None:
+    """A cable: a veth pair with one end in each host, down and without addresses as yet.
+
+    :param device: its name in ``one``, and
+    :param peer: in ``other``, which may be the same host.
+    :param mtu: of both, in bytes; the kernel's default if None.
+    """
+    size = [] if mtu is None else ["mtu", str(mtu)]
+    one.ip(
+        "link", "add", device, *size, "type", "veth",
+        "peer", "name", peer, *size, "netns", other.path,
+    )  # fmt: skip

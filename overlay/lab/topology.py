@@ -14,7 +14,7 @@ from typing import Literal
 
 from overlay.errors import ConfigError
 
-from .host import Host, need
+from .host import Host, link, need
 
 __all__ = ["OFFLOADS", "UNDERLAY", "Topology"]
 
@@ -66,6 +66,8 @@ class Topology:
             self._cable() if hosts == 2 else self._star()
             for number, host in enumerate(self.hosts, 1):
                 self._address(host, number)
+            for host in self.hosts:
+                host.running(UNDERLAY)
             if offload != "veth":
                 self.set_offload(offload)
         except BaseException:
@@ -95,20 +97,15 @@ class Topology:
 
     def _cable(self) -> None:
         one, two = self.hosts
-        one.ip(
-            "link", "add", UNDERLAY, "type", "veth", "peer", "name", UNDERLAY, "netns", two.path
-        )  # fmt: skip
+        link(one, UNDERLAY, two, UNDERLAY)
 
     def _star(self) -> None:
         self.switch = switch = Host("switch")
         switch.ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
         switch.ip("link", "set", "br0", "mtu", str(self.mtu), "up")
         for host in self.hosts:
-            host.ip(
-                "link", "add", UNDERLAY, "type", "veth",
-                "peer", "name", f"to-{host.name}", "netns", switch.path,
-            )  # fmt: skip
             device = f"to-{host.name}"
+            link(host, UNDERLAY, switch, device)
             switch.ip("link", "set", device, "mtu", str(self.mtu), "master", "br0", "up")
 
     def _address(self, host: Host, number: int) -> None:
@@ -118,9 +115,7 @@ class Topology:
 
     def address_device(self, host: Host, device: str) -> None:
         """Put the host's underlay addresses on a device and bring it up."""
-        host.ip("link", "set", device, "up")
-        host.ip("address", "add", f"{self.address(host)}/24", "dev", device)
-        host.ip("address", "add", f"{self.address(host, 6)}/64", "dev", device, "nodad")
+        host.address(device, f"{self.address(host)}/24", f"{self.address(host, 6)}/64")
 
     def close(self) -> None:
         """End every process of every host, and the hosts."""

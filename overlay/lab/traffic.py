@@ -12,21 +12,18 @@ import math
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
 
-from .host import Host, LabError, need
+from .host import LabError, need
 from .peer import TENANT, Peer
+from .wire import Wire
 
 __all__ = [
     "Ping", "Stream", "arping", "broadcast", "iperf3", "ping", "tagged", "transfer",
 ]  # fmt: skip
 
-_ETH_P_ALL = 0x0003
-_SOL_PACKET, _PACKET_AUXDATA = 263, 8
-_VLAN_VALID, _TPID_VALID = 1 << 4, 1 << 6
 _EXPERIMENT = b"\x88\xb5"  # the EtherType for local experiments: no host answers it
 _PORT = 5009
 
@@ -130,39 +127,9 @@ def tagged(
     payload = (pattern * (size // len(pattern) + 1))[:size]
     macs = bytes.fromhex(receiver.mac.replace(":", "") + sender.mac.replace(":", ""))
     frame = macs + headers + _EXPERIMENT + payload
-    with _raw(receiver.host) as ear, _raw(sender.host) as mouth:
-        ear.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+    with Wire(receiver.host, TENANT) as ear, Wire(sender.host, TENANT) as mouth:
         mouth.send(frame)
-        end = time.monotonic() + wait
-        while (left := end - time.monotonic()) > 0:
-            ear.settimeout(left)
-            try:
-                if _whole(ear) == frame:
-                    return True
-            except TimeoutError:
-                break
-    return False
-
-
-def _raw(host: Host) -> socket.socket:
-    with host.entered():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    raw.bind((TENANT, _ETH_P_ALL))
-    return raw
-
-
-def _whole(ear: socket.socket) -> bytes:
-    """The next frame, with the outermost tag that the kernel takes off put back."""
-    frame, extra, _, _ = ear.recvmsg(1 << 16, 256)
-    for level, kind, data in extra:
-        if level == _SOL_PACKET and kind == _PACKET_AUXDATA:
-            status = int.from_bytes(data[:4], sys.byteorder)
-            if status & _VLAN_VALID:
-                words = memoryview(data)[16:20].cast("H")
-                tpid = words[1] if status & _TPID_VALID else 0x8100
-                tag = tpid.to_bytes(2, "big") + words[0].to_bytes(2, "big")
-                return frame[:12] + tag + frame[12:]
-    return frame
+        return ear.expect(lambda seen: seen == frame, wait) is not None
 
 
 @dataclass(frozen=True)

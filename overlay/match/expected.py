@@ -16,7 +16,7 @@ from overlay.codec import Buffer, byte_view
 from overlay.errors import ConfigError
 from overlay.layout import Field, fields
 
-__all__ = ["Expected", "FieldDifference", "Range", "bit_range", "places"]
+__all__ = ["Expected", "FieldDifference", "Range", "bit_range", "places", "written"]
 
 #: A field by name or pattern, or a range of bits: the first one's place and their number.
 Range: TypeAlias = "str | tuple[int, int]"
@@ -54,22 +54,25 @@ class FieldDifference:
                 value[at : at + 4].hex(" ") or "nothing" for value in (self.expected, self.got)
             ]
             return f"{self.name}: expected {values[0]}, got {values[1]} at its byte {at}"
-        values = [self._shown(value) for value in (self.expected, self.got)]
+        values = [
+            written(self.name, value) if len(value) == size else value.hex(" ") or "nothing"
+            for value in (self.expected, self.got)
+        ]
         rest = " (some bits are not compared)" if self.partial else ""
         return f"{self.name}: expected {values[0]}, got {values[1]}{rest}"
 
-    def _shown(self, value: bytes) -> str:
-        header, _, name = self.name.rpartition(".")
-        if len(value) < len(self.expected):
-            return value.hex(" ") or "nothing"
-        if name in ("source", "destination") and len(value) in (4, 16):
-            return str(ipaddress.ip_address(value))
-        if name in ("source", "destination") and header.endswith("ethernet"):
-            return value.hex(":")
-        if len(value) > 8:
-            return value.hex(" ")
-        number = int.from_bytes(value, "big")
-        return f"{number:#0{2 + 2 * len(value)}x}" if name in _AS_HEX else str(number)
+
+def written(field: str, value: bytes) -> str:
+    """A whole field's value as people write it: an address, a number, else hexadecimal digits."""
+    header, _, name = field.partition("#")[0].rpartition(".")
+    if name in ("source", "destination") and len(value) in (4, 16):
+        return str(ipaddress.ip_address(value))
+    if name in ("source", "destination") and header.endswith("ethernet"):
+        return value.hex(":")
+    if len(value) > 8:
+        return value.hex(" ")
+    number = int.from_bytes(value, "big")
+    return f"{number:#0{2 + 2 * len(value)}x}" if name in _AS_HEX else str(number)
 
 
 class Expected:

@@ -8,10 +8,12 @@ each other.
 from __future__ import annotations
 
 from .codec import ReferenceCodec
+from .fragment import FragmentReassembler
 from .stt_segment import SttReassembler
 
 codec = ReferenceCodec()
 SttReassembler.codec = codec
+FragmentReassembler.codec = codec
 
 encap = codec.encap
 encap_many = codec.encap_many
@@ -30,6 +32,7 @@ flow_hash = codec.flow_hash
 checksum = codec.checksum
 
 __all__ = [
+    "FragmentReassembler",
     "ReferenceCodec",
     "SttReassembler",
     "checksum",

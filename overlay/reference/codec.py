@@ -19,6 +19,7 @@ from overlay.tunnel import Tunnel, integer
 from . import offload, rows, superframe
 from .checksum import checksum
 from .delivery import PARTIAL
+from .fragment import FragmentReassembler
 from .hash import flow_hash
 from .inspect import inspect
 from .stt import Row
@@ -61,6 +62,7 @@ class ReferenceCodec(Codec):
 
     name = "reference"
     SttReassembler = SttReassembler
+    FragmentReassembler = FragmentReassembler
 
     # -- one frame ------------------------------------------------------------
 
