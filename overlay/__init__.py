@@ -41,6 +41,7 @@ from .tunnel import (
     GeneveOption,
     Tunnel,
 )
+from .window import GreWindow
 
 if TYPE_CHECKING:
     from .switch import Event as Event
@@ -71,6 +72,7 @@ __all__ = [
     "Fact",
     "Geneve",
     "GeneveOption",
+    "GreWindow",
     "MTUExceeded",
     "OverlayError",
     "Profile",
