@@ -43,6 +43,7 @@ from .tunnel import (
     GeneveOption,
     Tunnel,
 )
+from .window import GreWindow
 
 if TYPE_CHECKING:
     from .switch import Event as Event
@@ -75,6 +76,7 @@ __all__ = [
     "FragmentStats",
     "Geneve",
     "GeneveOption",
+    "GreWindow",
     "MTUExceeded",
     "OverlayError",
     "Profile",

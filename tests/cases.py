@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import frames
+import shims
 import wire
-from overlay import NVGRE, STT, VXLAN, Batch, Status, Tunnel
+from overlay import ERSPAN, GRE, NVGRE, STT, VXLAN, VXLANGPE, Batch, Geneve, Status, Tunnel
 from overlay.codec import Codec
 
 LOCAL, REMOTE = wire.LOCAL, wire.REMOTE
@@ -71,8 +72,8 @@ def outer(**ip_fields: Any) -> dict[str, Any]:
 
 def tunnel(cls: type[Tunnel], **fields: Any) -> Tunnel:
     """A plain tunnel of this class over IPv4."""
-    key = {VXLAN: "vni", NVGRE: "vsid", STT: "context_id"}[cls]
-    return cls(**{"local": LOCAL[4], "remote": REMOTE[4], key: 0x5001, **fields})
+    key = {cls.key_field: 0x5001 if cls is not ERSPAN else 0x155}
+    return cls(**{"local": LOCAL[4], "remote": REMOTE[4], **key, **fields})
 
 
 # -- decap: link layer and IP ----------------------------------------------------------
@@ -275,7 +276,48 @@ INNER = [
     Decap(Status.ECN_CONGESTION, "under a tag", wire.vxlan(TAGGED, **outer(tos=3))),
 ]  # fmt: skip
 
-DECAP = LINK + PROTOCOL + TUNNELS + INNER
+_GRE = {"protocols": ("gre",)}
+_SOME_SHIMS = b"".join(shims.shim(0x80) for _ in range(8)) + shims.shim(3)
+
+NEWER = [
+    Decap(Status.GENEVE_VERSION, "1", shims.geneve(ICMP4, version=1)),
+    Decap(Status.GENEVE_CONTROL, "O", shims.geneve(ICMP4, flags=0x80)),
+    Decap(Status.GENEVE_PROTOCOL, "ARP", shims.geneve(ICMP4, proto=0x0806), "lenient"),
+    Decap(Status.GENEVE_PROTOCOL, "IPv4", shims.geneve(ICMP4[14:], proto=0x0800)),
+    Decap(Status.GENEVE_OPTIONS, "data past the end",
+          shims.geneve(ICMP4, options=shims.option(1, 1, words=1))),
+    Decap(Status.GENEVE_CRITICAL, "0xFFFF 0x80",
+          shims.geneve(ICMP4, options=shims.option(0xFFFF, 0x80))),
+    Decap(Status.HEADER_TRUNCATED, "GENEVE options cut", shims.geneve(ICMP4[:40], words=63)),
+    Decap(Status.UDP_CHECKSUM, "GENEVE", shims.geneve(ICMP4, check=0xDEAD)),
+    Decap(Status.GPE_VERSION, "1", shims.gpe(ICMP4, flags=0x1C)),
+    Decap(Status.VXLAN_NO_VNI, "VXLAN-GPE", shims.gpe(ICMP4, flags=0x04)),
+    Decap(Status.GPE_CONTROL, "O", shims.gpe(ICMP4, flags=0x0D)),
+    Decap(Status.VXLAN_RESERVED, "VXLAN-GPE", shims.gpe(ICMP4, reserved8=1), "strict"),
+    Decap(Status.GPE_NEXT_PROTOCOL, "NSH", shims.gpe(ICMP4, following=4), "lenient"),
+    Decap(Status.GPE_NEXT_PROTOCOL, "3 without P", shims.gpe(ICMP4, flags=0x08)),
+    Decap(Status.GPE_NEXT_PROTOCOL, "strict without P",
+          shims.gpe(ICMP4, flags=0x08, following=0), "strict"),
+    Decap(Status.GPE_NEXT_PROTOCOL, "IPv4", shims.gpe(ICMP4[14:], following=1)),
+    Decap(Status.GPE_SHIM, "a ninth", shims.gpe(_SOME_SHIMS + ICMP4, following=0x80)),
+    Decap(Status.HEADER_TRUNCATED, "a shim header cut", shims.gpe(b"\0\0\0", following=0x80)),
+    Decap(Status.GRE_PROTOCOL, "GRE", shims.gretap(ICMP4, proto=0x0806), options=_GRE),
+    Decap(Status.GRE_CHECKSUM, "GRE", shims.gretap(ICMP4, summed=True, check=0xDEAD),
+          options=_GRE),
+    Decap(Status.UNKNOWN_KEY, "no GRE key", shims.gretap(ICMP4), options={**_GRE, "keys": {0}}),
+    Decap(Status.INNER_TOO_SHORT, "IPv6 of 39 bytes",
+          shims.gretap(TCP6[14:53], proto=0x86DD), "lenient"),
+    Decap(Status.ECN_CONGESTION, "IP in GRE",
+          shims.gretap(ICMP4[14:], proto=0x0800, **outer(tos=3)),
+          options={**_GRE, "payload": "any"}),
+    Decap(Status.ERSPAN_VERSION, "2 in type II", shims.erspan(ICMP4, header={"version": 2})),
+    Decap(Status.ERSPAN_SEQUENCE, "K", shims.erspan(ICMP4, word=0x3000)),
+    Decap(Status.ERSPAN_SEQUENCE, "type III without a number",
+          shims.erspan(ICMP4, 3, word=0)),
+    Decap(Status.ERSPAN_FRAME_TYPE, "1", shims.erspan(ICMP4, 3, header={"last": 0x8400})),
+]  # fmt: skip
+
+DECAP = LINK + PROTOCOL + TUNNELS + INNER + NEWER
 
 # -- encap -------------------------------------------------------------------------------------
 
@@ -298,6 +340,12 @@ ENCAP = [
     Encap(Status.FRAME_TOO_LONG, "STT, segmented", tunnel(STT), bytes(65518), mtu=1500),
     Encap(Status.MTU_EXCEEDED, "VXLAN", tunnel(VXLAN), bytes(1465), mtu=1500),
     Encap(Status.MTU_EXCEEDED, "NVGRE", tunnel(NVGRE), bytes(1473), mtu=1500),
+    Encap(Status.FRAME_NOT_IP, "ARP", tunnel(Geneve, payload="ip"), frames.ARP),
+    Encap(Status.FRAME_NOT_IP, "IPv4 of 19 bytes", tunnel(GRE, payload="ip"), ICMP4[:33]),
+    Encap(Status.FRAME_TAGGED, "reject IP", tunnel(VXLANGPE, payload="ip", inner_vlan="reject"),
+          TAGGED),
+    Encap(Status.FRAME_TOO_LONG, "GENEVE", tunnel(Geneve), bytes(65535 - 36 + 1)),
+    Encap(Status.MTU_EXCEEDED, "ERSPAN", tunnel(ERSPAN), bytes(1465), mtu=1500),
 ]  # fmt: skip
 
 
@@ -382,4 +430,11 @@ ACCEPTED = {
         UDP4, family=6, **outer(extensions=[_hop_by_hop(1), (43, bytes(7)), (60, bytes(7))])
     ),
     "padded": wire.nvgre(frames.EMPTY) + bytes(8),
+    "geneve4": shims.geneve(ICMP4),
+    "geneve6 options": shims.geneve(TCP6, family=6, options=shims.option(1, 2, bytes(8))),
+    "gpe4": shims.gpe(ICMP4),
+    "gpe6": shims.gpe(ICMP4, family=6),
+    "erspan 1": shims.erspan(ICMP4, 1),
+    "erspan 2": shims.erspan(TAGGED, 2),
+    "erspan 3": shims.erspan(UDP6, 3, family=6),
 }

@@ -21,7 +21,7 @@ from overlay import _backend
 from overlay.codec import Codec
 from overlay.errors import BackendError
 from overlay.io.device import live
-from overlay.tunnel import NVGRE, STT, VXLAN, Tunnel
+from overlay.tunnel import PROTOCOLS, Tunnel
 
 #: The package's own plugin comes by its entry point where the package is installed.
 _INSTALLED = any(entry_points(group="pytest11", name="overlay"))
@@ -85,7 +85,7 @@ def twins() -> list[Codec]:
     return here
 
 
-@pytest.fixture(scope="session", params=[VXLAN, NVGRE, STT], ids=lambda cls: cls.name)
+@pytest.fixture(scope="session", params=list(PROTOCOLS.values()), ids=lambda cls: cls.name)
 def protocol(request: pytest.FixtureRequest) -> type[Tunnel]:
     """Each protocol's tunnel class in turn."""
     return request.param  # type: ignore[no-any-return]

@@ -10,13 +10,17 @@ from typing import Any, TypeVar
 import model
 import wire
 from overlay import (
+    ERSPAN,
+    GRE,
     NVGRE,
     STT,
     VXLAN,
+    VXLANGPE,
     Batch,
     DecapError,
     Decapsulated,
     EncapError,
+    Geneve,
     Profile,
     Status,
     Tunnel,
@@ -64,15 +68,7 @@ def check_outer_valid(tunnel: Tunnel, frame: bytes, packet: bytes) -> wire.Outer
     assert len(packet) == len(inside) + tunnel.overhead
     body = outer.body
     if isinstance(tunnel, VXLAN):
-        assert outer.protocol == 17
-        sport, dport, length, check = struct.unpack_from("!HHHH", body)
-        check_source_port(tunnel, sport)
-        assert (dport, length) == (tunnel.port, len(body))
-        if tunnel.checksum:
-            assert check != 0
-            assert wire.checksum(outer.pseudo + body) == 0
-        else:
-            assert check == 0
+        check_udp(tunnel, outer)
         flags, reserved, vni = body[8], body[9:12], int.from_bytes(body[12:15], "big")
         assert (vni, body[15]) == (tunnel.vni, 0)
         if tunnel.gbp is None:
@@ -107,7 +103,28 @@ def check_outer_valid(tunnel: Tunnel, frame: bytes, packet: bytes) -> wire.Outer
         if not stt_flags & 2:
             assert (stt_flags & ~1, l4_offset, mss) == (0, 0, 0)
             assert body[38:] == inside
+    elif isinstance(tunnel, (Geneve, VXLANGPE)):
+        check_udp(tunnel, outer)
+        assert body.endswith(inside[14:] if model.is_ip(tunnel) else inside)
+    elif isinstance(tunnel, (GRE, ERSPAN)):
+        assert outer.protocol == 47
+        if tunnel.name == "gre" and tunnel.checksum:
+            assert wire.checksum(body) == 0
+        assert body.endswith(inside[14:] if model.is_ip(tunnel) else inside)
     return outer
+
+
+def check_udp(tunnel: Tunnel, outer: wire.Outer) -> None:
+    """The UDP header is what the tunnel asked for."""
+    assert outer.protocol == 17
+    sport, dport, length, check = struct.unpack_from("!HHHH", outer.body)
+    check_source_port(tunnel, sport)
+    assert (dport, length) == (tunnel.port, len(outer.body))
+    if tunnel.checksum:
+        assert check != 0
+        assert wire.checksum(outer.pseudo + outer.body) == 0
+    else:
+        assert check == 0
 
 
 def check_source_port(tunnel: Tunnel, port: int) -> None:
@@ -142,11 +159,21 @@ def check_roundtrip(codec: Codec, tunnel: Tunnel, frame: bytes, sequence: int = 
 
 def profile_for(tunnel: Tunnel, base: str = "rfc", **options: Any) -> Profile:
     """A profile that takes what this tunnel sends."""
-    if isinstance(tunnel, VXLAN):
-        options = {"vxlan_port": tunnel.port, **options}
+    if isinstance(tunnel, (VXLAN, VXLANGPE, Geneve)):
+        port = {"vxlan": "vxlan_port", "vxlan-gpe": "gpe_port", "geneve": "geneve_port"}[
+            tunnel.name
+        ]
+        options = {port: tunnel.port, "protocols": [tunnel.name], **options}
         if tunnel.family == 6 and not tunnel.checksum:
             options = {"zero_checksum6": ((tunnel.remote, tunnel.local),), **options}
-    return Profile.of(base, **options)
+    if isinstance(tunnel, Geneve):
+        known = [(o.option_class, o.type) for o in tunnel.options]
+        options = {"options": known, **options}
+        if tunnel.oam:
+            base, options = "lenient", {"ecn": "rfc6040", "verify_checksums": True, **options}
+    if isinstance(tunnel, GRE):
+        options = {"protocols": ["gre"], **options}
+    return Profile.of(base, **{"payload": "any" if model.is_ip(tunnel) else "ethernet", **options})
 
 
 def check_describes(tunnel: Tunnel, result: Decapsulated) -> None:
@@ -154,7 +181,7 @@ def check_describes(tunnel: Tunnel, result: Decapsulated) -> None:
     described = result.tunnel
     assert type(described) is type(tunnel)
     derived = {"dscp", "ecn", "ip_id", "flow_label", "source_port", "inner_vlan", "seed"}
-    derived |= {"flow_id", "allow_reserved_vsid", "inner_checksum", "mss", "frame_id"}
+    derived |= {"flow_id", "allow_reserved_vsid", "inner_checksum", "mss", "frame_id", "sequence"}
     if tunnel.family == 6:
         derived.add("df")
     for field in dataclasses.fields(tunnel):
@@ -176,7 +203,7 @@ def check_garbage_is_refused(codec: Codec, data: bytes, profile: str | Profile =
     if isinstance(result, Status):
         assert result is not Status.OK
     else:
-        assert 14 <= len(result.frame) <= len(data) + 4
+        assert 14 <= len(result.frame) <= len(data) + 14
         assert data.startswith(result.header[:14])
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 
+import shims
 import wire
-from overlay import NVGRE, STT, VXLAN, Status, Tunnel
+from overlay import ERSPAN, GRE, NVGRE, STT, VXLAN, VXLANGPE, Geneve, Status, Tunnel
 
 _M64 = 2**64 - 1
 K0, K1 = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
@@ -57,11 +58,24 @@ def source_port(tunnel: Tunnel, frame: bytes) -> int:
     return low + ((flow_hash(frame, tunnel.seed) & 0xFFFFFFFF) * (high - low + 1) >> 32)
 
 
+def is_ip(tunnel: Tunnel) -> bool:
+    """Whether the tunnel carries the IP packet of a frame, and no Ethernet."""
+    return getattr(tunnel, "payload", "ethernet") == "ip"
+
+
+def ethertype(frame: bytes) -> int:
+    (value,) = struct.unpack_from("!H", frame, 12)
+    return int(value)
+
+
 def carried(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
-    """The inner frame as the payload holds it, and the TCI that moved to the STT header."""
+    """The inner frame as the payload holds it, and the TCI that moved to the STT header.
+
+    Where IP is carried, the frame whose IP packet it is.
+    """
     if tunnel.inner_vlan == "reject":
         return frame, 0
-    if tunnel.inner_vlan == "strip" or isinstance(tunnel, NVGRE):
+    if tunnel.inner_vlan == "strip" or isinstance(tunnel, NVGRE) or is_ip(tunnel):
         return wire.untag(frame), 0
     if isinstance(tunnel, STT) and frame[12:14] == b"\x81\x00":
         (tci,) = struct.unpack_from("!H", frame, 14)
@@ -72,10 +86,10 @@ def carried(tunnel: Tunnel, frame: bytes) -> tuple[bytes, int]:
 def _needed(tunnel: Tunnel, frame: bytes) -> int:
     """The least length of a frame with these tags."""
     moved = 2
-    if tunnel.inner_vlan == "reject" or (isinstance(tunnel, VXLAN) and tunnel.inner_vlan == "keep"):
+    if tunnel.inner_vlan == "reject":
         moved = 0
-    elif isinstance(tunnel, STT) and tunnel.inner_vlan == "keep":
-        moved = 1 if frame[12:14] == b"\x81\x00" else 0
+    elif tunnel.inner_vlan == "keep" and not isinstance(tunnel, NVGRE) and not is_ip(tunnel):
+        moved = 1 if isinstance(tunnel, STT) and frame[12:14] == b"\x81\x00" else 0
     least = 14
     while moved and len(frame) >= least and _tagged(frame, least - 2):
         least += 4
@@ -96,7 +110,11 @@ def refusal(tunnel: Tunnel, frame: bytes) -> Status:
         isinstance(tunnel, NVGRE) and _tagged(inside)
     ):
         return Status.FRAME_TAGGED
-    after_ip = len(inside) + tunnel._shim
+    if is_ip(tunnel):
+        least = {0x0800: 20, 0x86DD: 40}.get(ethertype(inside))
+        if least is None or len(inside) < 14 + least:
+            return Status.FRAME_NOT_IP
+    after_ip = len(inside) + tunnel._shim_length() - (14 if is_ip(tunnel) else 0)
     if after_ip + (20 if tunnel.family == 4 else 0) > 65535:
         return Status.FRAME_TOO_LONG
     if isinstance(tunnel, STT) and len(inside) + 18 > 65535:
@@ -180,7 +198,8 @@ def encap(tunnel: Tunnel, frame: bytes, sequence: int = 0) -> bytes | Status:
     if isinstance(tunnel, NVGRE):
         flow = h >> 56 if tunnel.flow_id is None else tunnel.flow_id
         return wire.nvgre(inside, vsid=tunnel.vsid, flow_id=flow, **outer)
-    assert isinstance(tunnel, STT)
+    if not isinstance(tunnel, STT):
+        return _newer(tunnel, frame, inside, sequence, outer)
     whole = stt_frame(tunnel, frame)
     ack = sequence & 0xFFFFFFFF if tunnel.frame_id is None else tunnel.frame_id
     return wire.stt_segment(
@@ -189,9 +208,50 @@ def encap(tunnel: Tunnel, frame: bytes, sequence: int = 0) -> bytes | Status:
     )  # fmt: skip
 
 
+def _newer(
+    tunnel: Tunnel, frame: bytes, inside: bytes, sequence: int, outer: dict[str, object]
+) -> bytes:
+    """The packet of GENEVE, VXLAN-GPE, GRE and ERSPAN, outer headers given."""
+    proto = 0x6558
+    if is_ip(tunnel):
+        inside, proto = inside[14:], ethertype(inside)
+    if isinstance(tunnel, Geneve):
+        options = b"".join(shims.option(o.option_class, o.type, o.data) for o in tunnel.options)
+        flags = 0x80 * tunnel.oam | 0x40 * any(o.type >= 0x80 for o in tunnel.options)
+        return shims.geneve(
+            inside, vni=tunnel.vni, options=options, flags=flags, proto=proto, port=tunnel.port,
+            sport=source_port(tunnel, frame), check=None if tunnel.checksum else 0, **outer,
+        )  # fmt: skip
+    if isinstance(tunnel, VXLANGPE):
+        return shims.gpe(
+            inside, vni=tunnel.vni, following={0x6558: 3, 0x0800: 1, 0x86DD: 2}[proto],
+            port=tunnel.port, sport=source_port(tunnel, frame),
+            check=None if tunnel.checksum else 0, **outer,
+        )  # fmt: skip
+    number = None if tunnel.sequence is None else (tunnel.sequence + sequence) % 2**32
+    if isinstance(tunnel, GRE):
+        key = None if tunnel.key == 2**32 else tunnel.key
+        return shims.gretap(
+            inside, key=key, sequence=number, summed=tunnel.checksum, proto=proto, **outer
+        )
+    assert isinstance(tunnel, ERSPAN)
+    last = 0x8000 | tunnel.hardware << 4 | tunnel.granularity << 1
+    last |= 8 if tunnel.direction == "egress" else 0
+    header = {
+        "vlan": tunnel.vlan, "cos": tunnel.cos, "en": tunnel.encapsulation,
+        "truncated": tunnel.truncated, "index": tunnel.index, "timestamp": tunnel.timestamp,
+        "group": tunnel.security_group, "last": last,
+    }  # fmt: skip
+    return shims.erspan(
+        inside, tunnel.type, session=tunnel.session_id, sequence=number, header=header, **outer
+    )
+
+
 def decapped(tunnel: Tunnel, frame: bytes) -> bytes:
     """The frame that the other end gets back."""
     inside, tci = carried(tunnel, frame)
+    if is_ip(tunnel):
+        return bytes(12) + inside[12:]
     if isinstance(tunnel, STT):
         it = wire.inner(inside)
         if tunnel.inner_checksum == "partial" and wire.offloadable(inside) and it.l4 <= 255:

@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 import model
+import shims
 import wire
-from overlay import NVGRE, STT, VXLAN, Profile, Tunnel
+from overlay import (
+    GRE,
+    NVGRE,
+    PROTOCOLS,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    Geneve,
+    GeneveOption,
+    Profile,
+    Tunnel,
+)
 
 u8 = st.integers(0, 0xFF)
 u16 = st.integers(0, 0xFFFF)
@@ -153,7 +165,7 @@ def _fields(draw: st.DrawFn, version: int) -> dict[str, Any]:
 @st.composite
 def tunnels(draw: st.DrawFn, cls: type[Tunnel] | None = None) -> Tunnel:
     """A tunnel of any protocol, any field set."""
-    cls = cls or draw(st.sampled_from([VXLAN, NVGRE, STT]))
+    cls = cls or draw(st.sampled_from(list(PROTOCOLS.values())))
     fields = draw(_fields(draw(st.sampled_from([4, 6]))))
     if cls is VXLAN:
         fields["vni"] = draw(st.integers(0, 0xFFFFFF))
@@ -170,6 +182,8 @@ def tunnels(draw: st.DrawFn, cls: type[Tunnel] | None = None) -> Tunnel:
         fields["vsid"] = draw(st.integers(0, 0xFFFFFF))
         fields["allow_reserved_vsid"] = True
         fields["flow_id"] = draw(st.none() | u8)
+    elif cls is not STT:
+        fields |= draw(_newer_fields(cls))
     else:
         fields["context_id"] = draw(u64)
         fields["inner_checksum"] = draw(st.sampled_from(["unknown", "verified", "partial"]))
@@ -177,6 +191,52 @@ def tunnels(draw: st.DrawFn, cls: type[Tunnel] | None = None) -> Tunnel:
             fields["mss"] = draw(st.just(0) | st.integers(1, 1500) | u16)
         fields["frame_id"] = draw(st.none() | u32)
     return cls(**fields)
+
+
+_payloads = st.sampled_from(["ethernet", "ethernet", "ip"])
+geneve_options: SearchStrategy[GeneveOption] = st.builds(
+    GeneveOption,
+    st.sampled_from([0x0102, 0x0108, 0xFFFF]) | u16,
+    st.sampled_from([1, 0x80]) | u8,
+    st.integers(0, 5).map(lambda words: wire.pattern(4 * words, words)),
+)
+_options = st.lists(geneve_options, max_size=10)
+
+
+@st.composite
+def _newer_fields(draw: st.DrawFn, cls: type[Tunnel]) -> dict[str, Any]:
+    """The fields that are GENEVE's, VXLAN-GPE's, GRE's and ERSPAN's own."""
+    if cls in (Geneve, VXLANGPE):
+        fields: dict[str, Any] = {"vni": draw(st.integers(0, 0xFFFFFF)), "payload": draw(_payloads)}
+        fields["port"] = draw(st.just(6081) | u16)
+        fields["checksum"] = draw(st.booleans())
+        if cls is Geneve:
+            fields |= {"options": draw(st.just([]) | _options), "oam": draw(st.integers(0, 7)) == 0}
+        return fields
+    if cls is GRE:
+        return {
+            "key": draw(st.none() | u32),
+            "checksum": draw(st.booleans()),
+            "sequence": draw(st.none() | st.just(0) | u32),
+            "payload": draw(_payloads),
+        }
+    kind = draw(st.integers(1, 3))
+    own: dict[str, SearchStrategy[Any]] = {}
+    if kind > 1:
+        own = {
+            "session_id": st.integers(0, 1023), "vlan": st.integers(0, 4095),
+            "cos": st.integers(0, 7), "encapsulation": st.integers(0, 3),
+            "truncated": st.booleans(), "sequence": u32,
+        }  # fmt: skip
+    if kind == 2:
+        own["index"] = st.integers(0, 0xFFFFF)
+    if kind == 3:
+        own |= {
+            "timestamp": u32, "security_group": u16, "hardware": st.integers(0, 63),
+            "direction": st.sampled_from(["ingress", "egress"]),
+            "granularity": st.integers(0, 3),
+        }  # fmt: skip
+    return {"type": kind, **draw(st.fixed_dictionaries(own))}
 
 
 # -- profiles -------------------------------------------------------------------------
@@ -197,6 +257,10 @@ def profiles(draw: st.DrawFn) -> Profile:
                 "zero_checksum6": st.booleans() | st.just(pairs),
                 "reserved_vsid": st.sampled_from(["accept", "drop"]),
                 "partial": st.booleans(),
+                "payload": st.sampled_from(["ethernet", "any"]),
+                "protocols": st.sets(st.sampled_from(list(PROTOCOLS)), min_size=1).map(tuple),
+                "options": st.sampled_from([(), ((0x0102, 0x80), (0xFFFF, 0x80))]),
+                "vxlan_port": st.sampled_from([4789, 4790, 6081]),
             },
         )
     )
@@ -219,8 +283,10 @@ def packets(draw: st.DrawFn) -> bytes:
     outer: dict[str, Any] = {"ip_fields": fields, "family": family}
     if draw(st.integers(0, 3)) == 0:
         outer["eth_fields"] = {"tags": [(0x8100, draw(u16))]}
-    kind = draw(st.sampled_from([VXLAN, NVGRE, STT]))
+    kind = draw(st.sampled_from(list(PROTOCOLS.values())))
     odd = draw(st.booleans())
+    if kind not in (VXLAN, NVGRE, STT):
+        return draw(_newer_packets(kind, frame, odd, outer))
     if kind is VXLAN:
         return wire.vxlan(
             frame, vni=draw(st.integers(0, 0xFFFFFF)), check=draw(st.sampled_from([0, -1])),
@@ -244,6 +310,49 @@ def packets(draw: st.DrawFn) -> bytes:
         frame, stt_flags=draw(u8) if odd else 0, l4_offset=draw(u8) if odd else 0,
         mss=draw(u16) if odd else 0, tci=tci, flags=draw(u8), window=draw(u16), **outer,
     )  # fmt: skip
+
+
+@st.composite
+def _newer_packets(
+    draw: st.DrawFn, kind: type[Tunnel], frame: bytes, odd: bool, outer: dict[str, Any]
+) -> bytes:
+    """The same of GENEVE, VXLAN-GPE, GRE and ERSPAN."""
+    proto, inside = 0x6558, frame
+    if draw(st.integers(0, 3)) == 0:  # IP without Ethernet
+        proto, inside = draw(ip_packets())
+    proto = draw(st.just(proto) | u16) if odd else proto
+    if kind is Geneve:
+        options = b"".join(map(bytes, draw(_options)))
+        words = draw(st.none() | st.integers(0, 63)) if odd else None
+        return shims.geneve(
+            inside, vni=draw(st.integers(0, 0xFFFFFF)), check=draw(st.sampled_from([0, None])),
+            options=options, words=words, flags=draw(st.none() | u8) if odd else None,
+            proto=proto, reserved8=draw(u8) if odd else 0, **outer,
+        )  # fmt: skip
+    if kind is VXLANGPE:
+        following = {0x6558: 3, 0x0800: 1, 0x86DD: 2}.get(proto, proto & 0xFF)
+        for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2, 8, 9]))):
+            words = draw(st.integers(0, 3))
+            inside = shims.shim(following, bytes(4 * words)) + inside
+            following = draw(st.integers(0x80, 0xFF))
+        return shims.gpe(
+            inside, vni=draw(st.integers(0, 0xFFFFFF)), check=draw(st.sampled_from([0, None])),
+            following=following, flags=draw(u8 | st.sampled_from([8, 0x0C])) if odd else 0x0C,
+            reserved16=draw(u16) if odd else 0, reserved8=draw(u8) if odd else 0, **outer,
+        )  # fmt: skip
+    if kind is GRE:
+        word = draw(u16) if odd else draw(st.sampled_from(range(0, 0x10000, 0x1000))) & 0xB000
+        check = draw(st.none() | u16) if odd else None
+        return shims.gretap(inside, key=draw(u32), word=word, proto=proto, check=check, **outer)
+    number = draw(st.integers(1, 3))
+    header: dict[str, Any] = {}
+    if number == 3:
+        header["platform"] = bytes(draw(st.sampled_from([0, 8])))
+        header["last"] = draw(st.sampled_from([0x8000, 0x0800, 0x8001, 0x0801]) | u16)
+    if odd:
+        outer["word"] = draw(st.sampled_from([0x0000, 0x1000, 0x3000, 0x9000]) | u16)
+        header["version"] = draw(st.none() | st.integers(0, 15))
+    return shims.erspan(inside, number, session=draw(st.integers(0, 1023)), header=header, **outer)
 
 
 @st.composite

@@ -16,6 +16,7 @@ import wire
 from laws import refused
 from overlay import Decapsulated, Status, Tunnel
 from overlay.codec import Codec
+from shims import BUILD, KEY, TAKES
 from test_encap import plain
 
 
@@ -44,16 +45,13 @@ def test_corrupted_packets_are_safe(codec: Codec, packet: bytes, profile) -> Non
     laws.check_garbage_is_refused(codec, packet, profile)
 
 
-BUILD = {"vxlan": wire.vxlan, "nvgre": wire.nvgre, "stt": wire.stt}
-
-
 @pytest.mark.parametrize("padding", [1, 2, 7, 46, 1000])
 def test_ethernet_padding_is_ignored(
     codec: Codec, protocol: type[Tunnel], family: int, padding: int
 ) -> None:
     """COM-4: what follows the IP total length belongs to no one."""
     packet = BUILD[protocol.name](frames.UDP4, family=family) + b"\xff" * padding
-    assert codec.decap(packet).frame == frames.UDP4
+    assert codec.decap(packet, **TAKES[protocol.name]).frame == frames.UDP4
 
 
 def test_bytes_after_the_udp_datagram_are_ignored(codec: Codec, family: int) -> None:
@@ -67,7 +65,7 @@ def test_outer_ipv4_options(codec: Codec, protocol: type[Tunnel]) -> None:
     for words in range(1, 11):
         fields = {"options": b"\x01" * (4 * words)}
         packet = BUILD[protocol.name](frames.UDP4, ip_fields=fields)
-        assert codec.decap(packet).frame == frames.UDP4
+        assert codec.decap(packet, **TAKES[protocol.name]).frame == frames.UDP4
 
 
 def test_outer_ipv6_extensions(codec: Codec, protocol: type[Tunnel]) -> None:
@@ -79,21 +77,21 @@ def test_outer_ipv6_extensions(codec: Codec, protocol: type[Tunnel]) -> None:
         extensions = (chain + [options] * 6)[:count]
         packet = BUILD[protocol.name](frames.UDP4, family=6, ip_fields={"extensions": extensions})
         expected = Status.IP_EXTENSION if count > 8 else Status.OK
-        assert refused(codec, packet) is expected
+        assert refused(codec, packet, **TAKES[protocol.name]) is expected
     # The reserved bits of a fragment header make no fragment.
     for word, status in [(0x0006, Status.OK), (0x0001, Status.IP_FRAGMENT),
                          (0x0008, Status.IP_FRAGMENT)]:  # fmt: skip
         extension = (44, struct.pack("!BHI", 0, word, 5))
         packet = BUILD[protocol.name](frames.UDP4, family=6, ip_fields={"extensions": [extension]})
-        assert refused(codec, packet) is status
+        assert refused(codec, packet, **TAKES[protocol.name]) is status
 
 
 @pytest.mark.parametrize("flags", [0x2000, 0x0001, 0x1FFF, 0x3FFF])
 def test_outer_fragments_are_dropped(codec: Codec, protocol: type[Tunnel], flags: int) -> None:
     """COM-16, VXLAN-24, NVGRE-20: a fragment is never read as a tunnel header."""
     packet = BUILD[protocol.name](frames.UDP4, ip_fields={"flags": flags})
-    assert refused(codec, packet) is Status.IP_FRAGMENT
-    assert refused(codec, packet, "lenient") is Status.IP_FRAGMENT
+    assert refused(codec, packet, **TAKES[protocol.name]) is Status.IP_FRAGMENT
+    assert refused(codec, packet, "lenient", **TAKES[protocol.name]) is Status.IP_FRAGMENT
 
 
 @pytest.mark.parametrize("flags", [0x0000, 0x4000, 0x8000, 0xC000])
@@ -101,7 +99,7 @@ def test_df_and_the_reserved_ip_flag_make_no_fragment(
     codec: Codec, protocol: type[Tunnel], flags: int
 ) -> None:
     packet = BUILD[protocol.name](frames.UDP4, ip_fields={"flags": flags})
-    assert codec.decap(packet).frame == frames.UDP4
+    assert codec.decap(packet, **TAKES[protocol.name]).frame == frames.UDP4
 
 
 def test_outer_tag(codec: Codec, protocol: type[Tunnel], family: int) -> None:
@@ -109,7 +107,7 @@ def test_outer_tag(codec: Codec, protocol: type[Tunnel], family: int) -> None:
     packet = BUILD[protocol.name](
         frames.UDP4, family=family, eth_fields={"tags": [(0x8100, 0xBABC)]}
     )
-    result = codec.decap(packet)
+    result = codec.decap(packet, **TAKES[protocol.name])
     tunnel = result.tunnel
     assert (tunnel.outer_vlan, tunnel.outer_pcp, tunnel.outer_dei) == (0xABC, 5, True)
     assert codec.encap(tunnel, result.frame) == packet
@@ -117,7 +115,7 @@ def test_outer_tag(codec: Codec, protocol: type[Tunnel], family: int) -> None:
 
 def test_header_is_the_outer_headers(codec: Codec, protocol: type[Tunnel], family: int) -> None:
     packet = BUILD[protocol.name](frames.UDP4, family=family)
-    result = codec.decap(packet)
+    result = codec.decap(packet, **TAKES[protocol.name])
     assert result.header == packet[: -len(frames.UDP4)]
     assert result.wire_length == len(frames.UDP4)
     assert (result.link, result.mss) == (0, 0)
@@ -126,7 +124,7 @@ def test_header_is_the_outer_headers(codec: Codec, protocol: type[Tunnel], famil
 def test_raw_ip(codec: Codec, protocol: type[Tunnel], family: int) -> None:
     """Captures may begin with IP: link 1."""
     packet = BUILD[protocol.name](frames.UDP4, family=family)
-    result = codec.decap(packet[14:], link=1)
+    result = codec.decap(packet[14:], link=1, **TAKES[protocol.name])
     assert (result.frame, result.link) == (frames.UDP4, 1)
     assert result.tunnel.remote_mac == result.tunnel.local_mac == "00:00:00:00:00:00"
     assert codec.encap(result.tunnel, result.frame)[14:] == packet[14:]
@@ -180,12 +178,13 @@ def test_results_are_values(codec: Codec) -> None:
 def test_keys(codec: Codec, protocol: type[Tunnel]) -> None:
     """COM-17, VXLAN-28, VXLAN-31, NVGRE-27: only the keys that exist here are taken, whatever the
     FlowID, so that two networks that share a group or an underlay never meet."""
-    low = {"vxlan": {"vni": 0x1000}, "nvgre": {"vsid": 0x1000}, "stt": {"context_id": 0x1000}}
-    packet = BUILD[protocol.name](frames.UDP4, **low[protocol.name])
-    assert codec.decap(packet, keys=[0x1000]).key == 0x1000
-    assert codec.decap(packet, keys=range(0xFF0, 0x1001)).key == 0x1000
-    for keys in ([], [0x1001], [0xFFF, 0x1001], [0x100000], [0x1000 << 8]):
-        assert refused(codec, packet, keys=keys) is Status.UNKNOWN_KEY
+    key = 0x100 if protocol.name == "erspan" else 0x1000
+    packet = BUILD[protocol.name](frames.UDP4, **{KEY[protocol.name]: key})
+    takes = TAKES[protocol.name]
+    assert codec.decap(packet, keys=[key], **takes).key == key
+    assert codec.decap(packet, keys=range(0xF0, 0x1001), **takes).key == key
+    for keys in ([], [key + 1], [key - 1, key + 1], [key << 4], [key << 8]):
+        assert refused(codec, packet, keys=keys, **takes) is Status.UNKNOWN_KEY
     if protocol.name == "nvgre":
         for flow_id in range(256):
             packet = wire.nvgre(frames.UDP4, vsid=0x1000, flow_id=flow_id)

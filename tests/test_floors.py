@@ -23,7 +23,7 @@ PYTHON_FLOORS = [
     {"_command", "errors"},
     {"address"},
     {"tunnel"},
-    {"profile", "batch", "columns"},
+    {"profile", "batch", "columns", "window"},
     {"codec"},
     {"layout", "record", "fragment"},
     {"compiled"},
