@@ -80,7 +80,10 @@ class Table:
             made = self._make(wanted)[back]
             slots[missing] = made
             fresh[missing] = made != NOWHERE
-            if not self._recent:
+            if self._recent:  # an entry may have taken the place of another of this burst
+                gone = self._keys[slots] != np.maximum(keys, np.uint64(1))
+                slots[gone], fresh[gone] = NOWHERE, False
+            else:
                 self.lost += int(np.count_nonzero(made == NOWHERE))
         return slots, fresh
 
