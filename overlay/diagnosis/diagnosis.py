@@ -28,7 +28,7 @@ from .mtu import MtuDetector
 from .path import PathDetector
 from .refused import RefusedDetector
 from .report import Report, TunnelReport
-from .segment import SegmentDetector
+from .segment import SegmentDetector, SegmentKeys
 from .sight import GENEVE, GPE, NAMES, NO_KEY, NVGRE, VXLAN, Detector, Finisher, Sight
 from .symmetry import SymmetryDetector
 from .table import NOWHERE, Table
@@ -78,6 +78,7 @@ class Diagnoser:
         self._packets = self._bytes = self._others = self._unplaced = 0
         found = self._findings
         self._flows = Flows()
+        self._segments = SegmentKeys()
         self._checksums = ChecksumDetector(found)
         self._by_flow = PathDetector(found, self._flows, paths), TcpDetector(found, self._flows)
         self._detectors: list[Detector] = [
@@ -107,14 +108,17 @@ class Diagnoser:
         batch, first, rows = burst.batch, burst.first, len(burst)
         words = Words(batch.data)
         headers = outer.parse(words, batch, self._lenient)
-        found = _examine(batch, self._lenient)
-        status = found["status"].astype(np.int64)
-        strict = _examine(batch, self._rfc)["status"].astype(np.int64)
+        found = overlay.inspect_batch(batch, self._lenient)
+        status = found.status.astype(np.int64)
+        strict = overlay.inspect_batch(batch, self._rfc).status.astype(np.int64)
         taken = status == 0
-        protocol = np.where(taken, found["protocol"], headers.promised).astype(np.int64)
-        key = np.where(taken, found["key"], _keys(words, headers, status))
-        frame = np.where(taken, found["frame_offset"], 0).astype(np.int64)
-        end = frame + np.where(taken, found["frame_wire"], 0).astype(np.int64)
+        protocol = np.where(taken, found.protocol, headers.promised).astype(np.int64)
+        key = found.key.copy()
+        if not taken.all():
+            key = np.where(taken, key, _keys(words, headers, status))
+            self._segments.take(words, headers, key)
+        frame = np.where(taken, found.frame_offset, 0).astype(np.int64)
+        end = frame + np.where(taken, found.frame_wire, 0).astype(np.int64)
         return Sight(
             profile=self._lenient, words=words, outer=headers,
             inner=inner.parse(words, taken, frame, end, headers.stop),
@@ -195,24 +199,12 @@ class Diagnoser:
 def _keys(words: Words, headers: outer.Outer, status: Numbers) -> Hashes:
     """The keys of packets that decap refuses for something else, where they are readable."""
     shim = headers.l4 + np.where(headers.protocol == outer.UDP, 8, 0)
-    readable = ~headers.is_fragment & (shim + 8 <= headers.stop) & ~np.isin(status, _KEYLESS)
+    readable = (shim + 8 <= headers.stop) & ~np.isin(status, _KEYLESS)
     keys = np.full(status.size, NO_KEY, np.uint64)
-    network = (words.double(shim + 4) >> 8).astype(np.uint64)
     by_number = readable & np.isin(headers.promised, (VXLAN, NVGRE, GENEVE, GPE))
-    keys[by_number] = network[by_number]
+    network = words.double(shim + 4) >> 8
+    keys[by_number] = network[by_number].astype(np.uint64)
     return keys
-
-
-def _examine(batch: Batch, profile: Profile) -> dict[str, Any]:
-    """What decap says of each row; the batch is only read."""
-    copy = Batch.from_array(
-        batch.data.copy(), batch.offset.copy(), batch.length.copy(), wire=batch.wire.copy()
-    )
-    copy.link[:] = batch.link
-    overlay.decap_batch(copy, profile)
-    offset = copy.offset.copy()
-    return {"status": copy.status.copy(), "protocol": copy.protocol.copy(), "key": copy.key.copy(),
-            "frame_offset": offset, "frame_wire": copy.wire.copy()}  # fmt: skip
 
 
 def diagnose(

@@ -17,7 +17,7 @@ from .words import Bools, Hashes, Numbers
 __all__ = ["FlowRows", "Flows"]
 
 #: Flows that are remembered, as a power of two.
-BITS = 17
+BITS = 16
 
 
 @dataclass

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .findings import EXAMPLES, Findings
+from .outer import Outer
 from .report import Severity
 from .sight import STT, Sight
-from .table import NOWHERE
-from .words import Hashes, Numbers, mix
+from .table import NOWHERE, Table
+from .words import Hashes, Numbers, Words, mix
 
-__all__ = ["SegmentDetector"]
+__all__ = ["SegmentDetector", "SegmentKeys"]
 
 #: Frames that wait at once.
 _LIMIT = 4096
@@ -44,6 +45,32 @@ class _Frame:
                 gaps.append((at, start))
             at = max(at, end)
         return gaps + ([(at, self.length)] if at < self.length else [])
+
+
+class SegmentKeys:
+    """Which Context ID later segments belong to: that of their frame's first one."""
+
+    def __init__(self) -> None:
+        self._keys = Table(12, {"key": np.uint64}, recent=True)
+
+    def take(self, words: Words, headers: Outer, keys: Hashes) -> None:
+        """Write the keys of segments to ``keys``, where their first segment was seen."""
+        o = headers
+        stt = (o.promised == STT) & ~o.is_fragment & (o.l4 + 20 <= o.stop)
+        if not stt.any():
+            return
+        length, start = words.word(o.l4 + 4), words.word(o.l4 + 6)
+        name = mix(o.source, o.destination, o.sport << 16 | length, words.double(o.l4 + 8))
+        at = o.l4 + (words.byte(o.l4 + 12) >> 4) * 4
+        first = np.flatnonzero(stt & (start == 0) & (at + 18 <= o.stop))
+        keys[first] = words.long(at[first] + 8)
+        slots, _ = self._keys.place(name[first])
+        held = slots != NOWHERE
+        self._keys["key"][slots[held]] = keys[first[held]]
+        later = np.flatnonzero(stt & (start != 0))
+        slots = self._keys.find(name[later])
+        held = slots != NOWHERE
+        keys[later[held]] = self._keys["key"][slots[held]]
 
 
 class SegmentDetector:

@@ -9,7 +9,7 @@ import numpy as np
 from .findings import EXAMPLES, Findings
 from .flow import FlowRows, Flows
 from .sight import Sight
-from .table import NOWHERE
+from .table import NOWHERE, ranked_by
 from .words import Bools, Hashes, Numbers
 
 __all__ = ["TcpDetector"]
@@ -62,10 +62,8 @@ class TcpDetector:
     def _again(self, slots: Numbers, fresh: Bools, end: Numbers) -> Bools:
         """Whether a segment ends at or before what its flow had sent."""
         top = self._flows.table["top"]
-        order = np.argsort(slots, kind="stable")
+        order, first = ranked_by(slots)
         ordered = slots[order]
-        first = np.ones(slots.size, np.bool_)
-        first[1:] = ordered[1:] != ordered[:-1]
         starts = np.flatnonzero(first)
         group = np.cumsum(first) - 1
         # Positions do not wrap: each is counted from the flow's last one.
