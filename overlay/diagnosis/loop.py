@@ -91,7 +91,7 @@ class LoopDetector:
             trail.hops.append((before[0], before[1], before[2], before[3]))
         hops = [hop for hop in trail.hops if time - hop[2] < _LATER]
         trail.hops.append((source, destination, time, number))
-        kind = None
+        kind, other = None, 0
         came = [hop for hop in hops if hop[1] == source]
         if came and any(hop[0] == destination for hop in hops):
             kind, other = "frame-loop", came[-1][3]
