@@ -188,7 +188,9 @@ class UdpQueue(Queue):
         checksum: bool,
         multicast_ttl: int,
         receive_buffer: int,
+        timestamps: bool = False,
     ) -> None: ...
+    def recv_stamped(self, batch: Batch, times: npt.NDArray[np.int64]) -> int: ...
     @property
     def ports(self) -> tuple[int, ...]: ...
     @property

@@ -3,7 +3,8 @@
 The Python blocks of a page run in order in one namespace; every console line
 that begins with `$ overlay` runs as a process.  Both start in a folder that
 holds `frames.pcap`, `packets.pcap` and, with mistakes, `overlay.toml`.  `ctl`
-and `top` ask a VTEP that runs for them.
+and `top` ask a VTEP that runs for them; `listen` has a host of its
+own, for a moment, and what its output is piped to is left out.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 import overlay
+from overlay.lab.host import Host
 from service import BLUE, GREEN, Service, make_host
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +101,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     host.close()
 
 
+@pytest.fixture(scope="module")
+def apart() -> Iterator[Host]:
+    host = make_host("apart")
+    yield host
+    host.close()
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name
@@ -115,10 +125,15 @@ def test_console_commands_run(
     words = shlex.split(command, comments=True)
     if words[0] in ("ctl", "top"):
         words[1:1] = ["--socket", str(request.getfixturevalue("running").socket)]
-    result = subprocess.run(
-        [sys.executable, "-m", "overlay", *words],
-        cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    elsewhere: AbstractContextManager[object] = nullcontext()
+    if words[0] == "listen":
+        words = [*words[: (*words, "|").index("|")], "--seconds", "0.2"]
+        elsewhere = request.getfixturevalue("apart").entered()
+    with elsewhere:
+        result = subprocess.run(
+            [sys.executable, "-m", "overlay", *words], errors="replace",
+            cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     assert result.returncode == 0, f"{where}: {result.stderr}"
 
 

@@ -569,7 +569,7 @@ def test_what_the_kernel_refuses_is_explained(
         {"port": 0},
         {"port": 65536},
         {"queues": 0},
-        {"senders": 0},
+        {"senders": -1},
         {"senders": 65},
         {"checksum": 1},
         {"receive_buffer": 1},

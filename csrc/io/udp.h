@@ -21,9 +21,10 @@ struct udp_options {
     uint8_t family;    /* 4 or 6 */
     bool shared;       /* other queues bind the same port */
     bool checksum;     /* send with one; trains have one always */
+    bool timestamps;   /* the kernel says when it received what */
     uint8_t multicast_ttl;
     uint16_t port;
-    uint32_t senders;        /* 1..UDP_SENDERS_MAX */
+    uint32_t senders;        /* at most UDP_SENDERS_MAX; 0: it only receives */
     uint32_t interface;      /* of multicast and of link-local addresses, or 0 */
     uint32_t receive_buffer; /* bytes asked for */
 };
@@ -51,6 +52,10 @@ int udp_leave(struct device *d, const uint8_t group[16], uint32_t interface);
 
 /* Take up to most errors that have come in; returns how many.  For any thread. */
 size_t udp_errors(struct device *d, struct udp_error *errors, size_t most);
+
+/* Where recv writes the time of each row, nanoseconds since 1970, for as many as there is
+ * room; NULL: nowhere.  Datagrams of one train have one time; 0 where timestamps are off. */
+void udp_stamp(struct device *d, int64_t *times, uint64_t room);
 
 /* Datagrams that found the receive buffer full, or had a wrong checksum.  For any thread. */
 uint64_t udp_overrun(const struct device *d);

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "udp_socket.h"
@@ -25,6 +26,7 @@ struct told {
     uint8_t to[16];
     uint8_t tos;
     uint32_t segment; /* bytes of each datagram but the last */
+    int64_t stamp;    /* nanoseconds since 1970, or 0 */
 };
 
 static void read_control(struct msghdr *m, struct told *t)
@@ -44,6 +46,10 @@ static void read_control(struct msghdr *m, struct told *t)
             memcpy(t->to, value + offsetof(struct in_pktinfo, ipi_addr), 4);
         } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
             memcpy(t->to, value + offsetof(struct in6_pktinfo, ipi6_addr), 16);
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec when;
+            memcpy(&when, value, sizeof when);
+            t->stamp = (int64_t)when.tv_sec * 1000000000 + (int64_t)when.tv_nsec;
         }
     }
 }
@@ -81,8 +87,9 @@ static uint32_t write_headers(const struct udp_receiver *r, const union udp_name
 
 /* Rows for the datagrams of bytes at offset, as many as there are rows left, of
  * which there is one.  Returns the bytes that have a row. */
-static uint32_t add_rows(struct device *d, struct ov_batch *b, uint64_t outer, uint64_t offset,
-                         uint32_t bytes, uint32_t segment)
+static uint32_t add_rows(struct device *d, const struct udp_receiver *r, struct ov_batch *b,
+                         uint64_t outer, uint64_t offset, uint32_t bytes, uint32_t segment,
+                         int64_t stamp)
 {
     uint32_t at = 0;
     uint64_t before = b->count;
@@ -91,6 +98,8 @@ static uint32_t add_rows(struct device *d, struct ov_batch *b, uint64_t outer, u
         size_t i = device_row(b, at == 0 ? outer + UDP_HEADERS : offset + at, offset + at, length);
         b->outer[i] = outer;
         b->link[i] = OV_UDP;
+        if (i < r->times_room)
+            r->times[i] = stamp;
         at += length;
     } while (at < bytes && b->count < b->capacity);
     device_count(&d->stats.rx_packets, b->count - before);
@@ -101,13 +110,14 @@ static uint32_t add_rows(struct device *d, struct ov_batch *b, uint64_t outer, u
 /* ---- what found no row ---------------------------------------------------------- */
 
 static void hold(struct udp_receiver *r, const uint8_t *headers, uint32_t headers_length,
-                 const uint8_t *payload, uint32_t bytes, uint32_t segment)
+                 const uint8_t *payload, uint32_t bytes, const struct told *t)
 {
     struct udp_held *h = &r->held[r->held_end];
     uint8_t *slot = r->store + (size_t)r->held_end * UDP_PAYLOAD_MAX;
     memcpy(h->headers, headers, headers_length);
     h->headers_length = headers_length;
-    h->segment = segment;
+    h->segment = t->segment;
+    h->stamp = t->stamp;
     h->at = 0;
     h->end = bytes;
     if (slot != payload)
@@ -136,7 +146,7 @@ static bool give_held(struct device *d, struct udp_receiver *r, struct ov_batch 
                 bytes = rows * h->segment;
             memcpy(b->data + outer, h->headers, h->headers_length);
             memcpy(b->data + at, r->store + (size_t)r->held_first * UDP_PAYLOAD_MAX + h->at, bytes);
-            h->at += add_rows(d, b, outer, at, (uint32_t)bytes, h->segment);
+            h->at += add_rows(d, r, b, outer, at, (uint32_t)bytes, h->segment, h->stamp);
             b->used = at + bytes;
         }
         if (h->at == h->end)
@@ -205,13 +215,13 @@ static int receive(struct device *d, struct udp_receiver *r, struct ov_batch *b,
         uint64_t before = b->count;
         bool whole = false;
         if (direct && b->count < b->capacity) {
-            taken = add_rows(d, b, outer, at, bytes, t.segment);
+            taken = add_rows(d, r, b, outer, at, bytes, t.segment, t.stamp);
             whole = taken == bytes;
             b->used = at + bytes;
         }
         if (!whole)
             hold(r, headers, length, (const uint8_t *)r->pieces[k].iov_base + taken, bytes - taken,
-                 t.segment);
+                 &t);
         if (b->count - before > train)
             train = (uint32_t)(b->count - before);
     }
@@ -263,6 +273,7 @@ static int open_socket(struct udp_receiver *r, const uint8_t *address, bool grou
         udp_set(fd, level, v4 ? IP_RECVTOS : IPV6_RECVTCLASS, 1) != 0 ||
         (r->any && udp_set(fd, level, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1) != 0) ||
         (!v4 && !o->checksum && udp_set(fd, IPPROTO_UDP, SOCKET_UDP_NO_CHECK6_RX, 1) != 0) ||
+        (o->timestamps && udp_set(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1) != 0) ||
         (group && udp_set(fd, SOL_SOCKET, SO_REUSEADDR, 1) != 0) ||
         (!group && o->shared && udp_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) != 0) ||
         bind(fd, &name.any, length) != 0 || epoll_ctl(r->poll, EPOLL_CTL_ADD, fd, &event) != 0) {

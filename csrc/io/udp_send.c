@@ -35,6 +35,8 @@ static uint8_t look(const struct udp_sender *s, const struct ov_batch *b, uint32
 {
     const uint8_t *packet = b->data + b->offset[i], *udp;
     uint32_t length = b->length[i], l3 = 0, headers;
+    if (s->count == 0)
+        return OV_DEVICE_REFUSED;
     if (!kernel_row_good(b, b->base[i], b->offset[i], length, b->wire[i]))
         return OV_BAD_ROW;
     if (b->link[i] == OV_ETHERNET)

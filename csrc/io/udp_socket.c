@@ -104,7 +104,7 @@ static int open_senders(struct udp_sender *s, const struct udp_options *o)
     for (uint32_t k = 0; k < o->senders; k++)
         if (open_sender(s, k) != 0)
             return -1;
-    s->trains = getsockopt(s->sockets[0], IPPROTO_UDP, SOCKET_UDP_SEGMENT, &segment, &length) == 0;
+    s->trains = s->count != 0 && getsockopt(s->sockets[0], IPPROTO_UDP, SOCKET_UDP_SEGMENT, &segment, &length) == 0;
     return 0;
 }
 
@@ -236,6 +236,13 @@ int udp_join(struct device *d, const uint8_t group[16], uint32_t interface)
 int udp_leave(struct device *d, const uint8_t group[16], uint32_t interface)
 {
     return udp_receiver_join(&((struct udp *)d)->receiver, group, interface, false);
+}
+
+void udp_stamp(struct device *d, int64_t *times, uint64_t room)
+{
+    struct udp_receiver *r = &((struct udp *)d)->receiver;
+    r->times = times;
+    r->times_room = times != NULL ? room : 0;
 }
 
 static uint64_t drops_of(int fd)

@@ -74,6 +74,7 @@ struct udp_held {
     uint8_t headers[UDP_HEADERS];
     uint32_t headers_length;
     uint32_t segment;
+    int64_t stamp;
     uint32_t at; /* in its slot of store */
     uint32_t end;
 };
@@ -85,6 +86,8 @@ struct udp_receiver {
     bool any;       /* bound to no address: each message tells its own */
     bool trains;    /* UDP_GRO */
     uint32_t train; /* rows of the longest train that came last */
+    int64_t *times; /* of the rows, or NULL */
+    uint64_t times_room;
     uint32_t groups;
     int group_sockets[UDP_GROUPS_MAX];
     uint8_t group_addresses[UDP_GROUPS_MAX][16];

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 import overlay
 from overlay import PROTOCOLS, Batch, CaptureError, Profile, Status
-from overlay.io.pcap import Burst, CaptureWriter
+from overlay.io.pcap import Burst
 from overlay.layout import STT_PORT, fields
 
 from . import DONE, FAILED, REFUSED, fail
 from .option import JSON, PORT, PROFILE, STRICT, Number, profile_of
-from .stream import Output, Tally, open_input, watched
+from .stream import Output, Sink, Tally, open_input, watched
 
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
 _MOVED = ("offset", "length", "wire", "key", "protocol", "mss", "link")
@@ -48,7 +48,7 @@ class Decapsulator:
     """Takes bursts of packets and writes frames, in the order in which they are whole."""
 
     def __init__(
-        self, profile: Profile, depth: int, resegment: bool, writer: CaptureWriter, tally: Tally
+        self, profile: Profile, depth: int, resegment: bool, writer: Sink, tally: Tally
     ) -> None:
         self._profile = profile
         self._depth = depth

@@ -9,9 +9,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import click
+import numpy as np
+import numpy.typing as npt
 
 from overlay import Batch, Status
 from overlay.io.pcap import BURST_BYTES, Burst, Capture, CaptureWriter, Interface, open_capture
@@ -32,12 +34,15 @@ def open_input(path: str, *, burst_bytes: int = BURST_BYTES) -> Capture:
     return open_capture(sys.stdin.buffer if path == "-" else path, burst_bytes=burst_bytes)
 
 
+def format_named(path: str) -> Literal["pcap", "pcapng"] | None:
+    """What a file is to be that is so called, if its name says."""
+    name = path.lower()
+    return "pcapng" if name.endswith(_PCAPNG) else "pcap" if name.endswith(_PCAP) else None
+
+
 def format_of(path: str, capture: Capture) -> Literal["pcap", "pcapng"]:
     """What OUT is to be: as its name says, else as IN is."""
-    name = path.lower()
-    if name.endswith(_PCAPNG) or (capture.format == "pcapng" and not name.endswith(_PCAP)):
-        return "pcapng"
-    return "pcap"
+    return format_named(path) or ("pcapng" if capture.format == "pcapng" else "pcap")
 
 
 class Output:
@@ -65,13 +70,26 @@ class Output:
             self._described += len(new)
 
 
-def _is_watched() -> bool:
+class Sink(Protocol):
+    """What takes the packets of bursts: a :class:`CaptureWriter`, or what is used as one."""
+
+    def times(self, burst: Burst) -> npt.NDArray[Any]: ...
+    def write_all(
+        self, batch: Batch, times: npt.NDArray[Any], interface: npt.NDArray[np.uint32]
+    ) -> int: ...
+    def write(
+        self, batch: Batch, timestamps: npt.ArrayLike = 0, interface: npt.ArrayLike = 0
+    ) -> int: ...
+
+
+def is_watched() -> bool:
+    """Whether somebody looks at what is printed on standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def watched(capture: Capture) -> Iterator[Burst]:
     """The capture's bursts, with a progress bar where somebody looks."""
-    if not _is_watched():
+    if not is_watched():
         yield from capture
         return
     from rich.console import Console
@@ -93,7 +111,7 @@ def counted(total: int) -> Iterator[Callable[[str], None]]:
 
     It draws a progress bar where somebody looks, and nothing between the calls.
     """
-    if not _is_watched():
+    if not is_watched():
         yield lambda _: None
         return
     from rich.console import Console

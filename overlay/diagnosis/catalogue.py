@@ -175,7 +175,7 @@ KINDS = _kinds(
      "an inner source MAC address moved to another end point",
      "As after a migration; if nothing was moved look for a doubled MAC address."),
     ("duplicate-frame", WARNING,
-     "the same frame is sent twice in the same tunnel within 50 ms",
+     "the same frame is sent twice in the same tunnel within 50 ms (1 ms without an IPv4 ID)",
      "Look for two paths that flood, two VTEPs that replicate, or a capture on two points of one "
      "path (-i any)."),
     ("re-encapsulated", WARNING,

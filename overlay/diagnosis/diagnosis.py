@@ -20,12 +20,19 @@ from overlay.tunnel import integer
 from . import inner, outer
 from .checksum import ChecksumDetector
 from .findings import Findings
+from .flow import Flows
 from .header import HeaderDetector
+from .loop import LoopDetector
 from .mark import MarkDetector
+from .mtu import MtuDetector
+from .path import PathDetector
 from .refused import RefusedDetector
 from .report import Report, TunnelReport
-from .sight import GENEVE, GPE, NAMES, NO_KEY, NVGRE, VXLAN, Detector, Sight
+from .segment import SegmentDetector, SegmentKeys
+from .sight import GENEVE, GPE, NAMES, NO_KEY, NVGRE, VXLAN, Detector, Finisher, Sight
+from .symmetry import SymmetryDetector
 from .table import NOWHERE, Table
+from .tcp import TcpDetector
 from .words import Bools, Hashes, Numbers, Words, mix
 
 __all__ = ["Diagnoser", "diagnose"]
@@ -53,8 +60,8 @@ class Diagnoser:
     """
 
     def __init__(self, *, paths: int = 8, mtu: int | None = None, **options: Any) -> None:
-        self._paths = integer("paths", paths, 2, 1024)
-        self._mtu = None if mtu is None else integer("mtu", mtu, 68, 65535)
+        paths = integer("paths", paths, 2, 1024)
+        mtu = None if mtu is None else integer("mtu", mtu, 68, 65535)
         for name in ("verify_checksums", "zero_checksum6", "ecn", "keys", "partial"):
             if name in options:
                 raise ConfigError(name, options[name], "left to the diagnosis")
@@ -69,40 +76,55 @@ class Diagnoser:
         self._tunnels = Table(_TUNNELS, columns)
         self._ends: dict[int, tuple[str, str]] = {}
         self._packets = self._bytes = self._others = self._unplaced = 0
-        self._checksums = ChecksumDetector(self._findings)
+        found = self._findings
+        self._flows = Flows()
+        self._segments = SegmentKeys()
+        self._checksums = ChecksumDetector(found)
+        self._by_flow = PathDetector(found, self._flows, paths), TcpDetector(found, self._flows)
         self._detectors: list[Detector] = [
-            RefusedDetector(self._findings),
+            RefusedDetector(found),
             self._checksums,
-            HeaderDetector(self._findings),
-            MarkDetector(self._findings),
+            HeaderDetector(found),
+            MarkDetector(found),
+            MtuDetector(found, mtu),
+            SegmentDetector(found),
+            SymmetryDetector(found),
+            LoopDetector(found),
         ]
 
     def take(self, burst: Burst) -> None:
         """Look at a burst; its batch is only read."""
         if not len(burst):
             return
-        sight = self._look(burst.batch, burst.first, burst.timestamps)
+        sight = self._look(burst)
         self._count(sight)
         for detector in self._detectors:
             detector.take(sight)
+        flows = self._flows.take(sight)
+        for by_flow in self._by_flow:
+            by_flow.take(sight, flows)
 
-    def _look(self, batch: Batch, first: int, times: Numbers) -> Sight:
+    def _look(self, burst: Burst) -> Sight:
+        batch, first, rows = burst.batch, burst.first, len(burst)
         words = Words(batch.data)
-        rows = batch.count
         headers = outer.parse(words, batch, self._lenient)
-        found = _examine(batch, self._lenient)
-        status = found["status"].astype(np.int64)
-        strict = _examine(batch, self._rfc)["status"].astype(np.int64)
+        found = overlay.inspect_batch(batch, self._lenient)
+        status = found.status.astype(np.int64)
+        strict = overlay.inspect_batch(batch, self._rfc).status.astype(np.int64)
         taken = status == 0
-        protocol = np.where(taken, found["protocol"], headers.promised).astype(np.int64)
-        key = np.where(taken, found["key"], _keys(words, headers, status))
-        frame = np.where(taken, found["frame_offset"], 0).astype(np.int64)
-        end = frame + np.where(taken, found["frame_wire"], 0).astype(np.int64)
+        protocol = np.where(taken, found.protocol, headers.promised).astype(np.int64)
+        key = found.key.copy()
+        if not taken.all():
+            key = np.where(taken, key, _keys(words, headers, status))
+            self._segments.take(words, headers, key)
+        frame = np.where(taken, found.frame_offset, 0).astype(np.int64)
+        end = frame + np.where(taken, found.frame_wire, 0).astype(np.int64)
         return Sight(
             profile=self._lenient, words=words, outer=headers,
             inner=inner.parse(words, taken, frame, end, headers.stop),
             number=np.arange(first + 1, first + rows + 1, dtype=np.int64),
-            time=times.astype(np.int64), status=status, strict_status=strict,
+            time=burst.timestamps.astype(np.int64), interface=burst.interface.astype(np.int64),
+            status=status, strict_status=strict,
             protocol=protocol, key=key, tunnel=np.full(rows, NOWHERE, np.int64),
         )  # fmt: skip
 
@@ -142,11 +164,12 @@ class Diagnoser:
 
     def report(self) -> Report:
         """What was found; nothing can be taken after it."""
-        for detector in self._detectors:
+        every: list[Finisher] = [*self._detectors, *self._by_flow]
+        for detector in every:
             detector.finish()
         found = self._findings.by_tunnel()
         left_out = {"tunnels": self._unplaced, "findings": self._findings.lost}
-        for detector in self._detectors:
+        for detector in every:
             left_out.update(detector.left_out())
         order = np.argsort(self._tunnels["first"], kind="stable").tolist()
         tunnels = [
@@ -176,24 +199,12 @@ class Diagnoser:
 def _keys(words: Words, headers: outer.Outer, status: Numbers) -> Hashes:
     """The keys of packets that decap refuses for something else, where they are readable."""
     shim = headers.l4 + np.where(headers.protocol == outer.UDP, 8, 0)
-    readable = ~headers.is_fragment & (shim + 8 <= headers.stop) & ~np.isin(status, _KEYLESS)
+    readable = (shim + 8 <= headers.stop) & ~np.isin(status, _KEYLESS)
     keys = np.full(status.size, NO_KEY, np.uint64)
-    network = (words.double(shim + 4) >> 8).astype(np.uint64)
     by_number = readable & np.isin(headers.promised, (VXLAN, NVGRE, GENEVE, GPE))
-    keys[by_number] = network[by_number]
+    network = words.double(shim + 4) >> 8
+    keys[by_number] = network[by_number].astype(np.uint64)
     return keys
-
-
-def _examine(batch: Batch, profile: Profile) -> dict[str, Any]:
-    """What decap says of each row; the batch is only read."""
-    copy = Batch.from_array(
-        batch.data.copy(), batch.offset.copy(), batch.length.copy(), wire=batch.wire.copy()
-    )
-    copy.link[:] = batch.link
-    overlay.decap_batch(copy, profile)
-    offset = copy.offset.copy()
-    return {"status": copy.status.copy(), "protocol": copy.protocol.copy(), "key": copy.key.copy(),
-            "frame_offset": offset, "frame_wire": copy.wire.copy()}  # fmt: skip
 
 
 def diagnose(

@@ -16,7 +16,18 @@ from overlay.profile import Profile
 
 from .words import Bools, Hashes, Numbers, Words, mix
 
-__all__ = ["GRE", "TCP", "UDP", "Outer", "parse"]
+__all__ = [
+    "GRE",
+    "ICMP",
+    "ICMP6",
+    "STT_PORT",
+    "TCP",
+    "UDP",
+    "Outer",
+    "addresses",
+    "parse",
+    "ports",
+]
 
 TCP, UDP, GRE = 6, 17, 47
 ICMP, ICMP6 = 1, 58
@@ -75,7 +86,7 @@ class Outer:
         return np.asarray((self.family != 0) & (self.end <= self.stop))
 
 
-def _addresses(words: Words, l3: Numbers, six: Bools) -> tuple[Hashes, Hashes, Bools]:
+def addresses(words: Words, l3: Numbers, six: Bools) -> tuple[Hashes, Hashes, Bools]:
     """Source and destination as numbers, and whether the destination is a group."""
     source = words.double(l3 + 12).astype(np.uint64)
     destination = words.double(l3 + 16).astype(np.uint64)
@@ -142,7 +153,7 @@ def parse(words: Words, batch: Batch, profile: Profile) -> Outer:
     room = at + wire - l3
     unsized = (four | six) & (size == 0) & (room > header)
     size = np.where(size == 0, room, size)
-    source, destination, group = _addresses(words, l3, six)
+    source, destination, group = addresses(words, l3, six)
     outer = Outer(
         at=at, stop=stop, wire=wire,
         family=np.where(four, 4, np.where(six, 6, 0)),
@@ -158,6 +169,12 @@ def parse(words: Words, batch: Batch, profile: Profile) -> Outer:
     return outer
 
 
+def ports(profile: Profile) -> list[tuple[int, int]]:
+    """The UDP ports that promise a protocol, by its number; the last one wins."""
+    names = ((5, "gpe_port"), (4, "geneve_port"), (1, "vxlan_port"))
+    return [(n, getattr(profile, name)) for n, name in names if hasattr(profile, name)]
+
+
 def _ports(words: Words, outer: Outer, profile: Profile) -> None:
     """Ports, and which protocol they promise."""
     first = (outer.family != 0) & (outer.fragment & 0x1FFF == 0)
@@ -167,10 +184,8 @@ def _ports(words: Words, outer: Outer, profile: Profile) -> None:
     outer.sport = np.where(both, words.word(outer.l4), 0)
     outer.dport = np.where(both, words.word(outer.l4 + 2), 0)
     promised = outer.promised
-    for name, number in (("gpe_port", 5), ("geneve_port", 4), ("vxlan_port", 1)):
-        port = getattr(profile, name, None)
-        if port is not None:
-            promised[udp & (outer.dport == port)] = number
+    for number, port in ports(profile):
+        promised[udp & (outer.dport == port)] = number
     promised[tcp & (outer.dport == STT_PORT)] = 3
     gre = first & (outer.protocol == GRE) & (outer.l4 + 4 <= outer.stop)
     carries = words.word(outer.l4 + 2)

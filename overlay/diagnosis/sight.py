@@ -7,7 +7,6 @@ judgement.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -31,6 +30,7 @@ __all__ = [
     "STT",
     "VXLAN",
     "Detector",
+    "Finisher",
     "Sight",
 ]
 
@@ -57,6 +57,8 @@ class Sight:
     number: Numbers
     #: Nanoseconds since 1970.
     time: Numbers
+    #: Of the capture.
+    interface: Numbers
     #: What decap says of it, by the lenient profile and by the RFCs.
     status: Numbers
     strict_status: Numbers
@@ -96,6 +98,15 @@ class Sight:
         )  # fmt: skip
 
     @cached_property
+    def back(self) -> Hashes:
+        """``flow`` of the packets that answer in the same network."""
+        o, i = self.outer, self.inner
+        return mix(
+            mix(o.destination, o.source, self.protocol), self.key, i.destination, i.source,
+            i.dport << 32 | i.sport << 16 | i.protocol, i.vid,
+        )  # fmt: skip
+
+    @cached_property
     def outer_sum(self) -> Numbers:
         """The sum of the IP payload, without the pseudo header; where ``outer.is_whole``."""
         o = self.outer
@@ -128,7 +139,14 @@ class Sight:
 
     def address(self, row: int, side: str) -> str:
         """The outer ``"source"`` or ``"destination"`` of a row, as text."""
-        return _address(self.words, int(self.outer.family[row]), int(self.outer.l3[row]), side)
+        return self.text(int(self.outer.family[row]), int(self.outer.l3[row]), side)
+
+    def text(self, family: int, l3: int, side: str) -> str:
+        """The ``"source"`` or ``"destination"`` of the IP header at ``l3``, as text."""
+        size, at = (4, 12) if family == 4 else (16, 8)
+        start = l3 + at + (size if side == "destination" else 0)
+        raw = self.words.data[start : start + size].tobytes()
+        return str(ipaddress.ip_address(raw)) if len(raw) == size and family else "?"
 
     def ends(self, row: int) -> str:
         """The outer addresses of a row."""
@@ -138,7 +156,7 @@ class Sight:
         """The inner IP address of a row, or else its MAC address."""
         i = self.inner
         if i.family[row]:
-            return _address(self.words, int(i.family[row]), int(i.l3[row]), side)
+            return self.text(int(i.family[row]), int(i.l3[row]), side)
         number = int((i.source_mac if side == "source" else i.destination_mac)[row])
         return number.to_bytes(6, "big").hex(":")
 
@@ -156,18 +174,8 @@ class Sight:
         return " > ".join(ends)
 
 
-def _address(words: Words, family: int, l3: int, side: str) -> str:
-    size, at = (4, 12) if family == 4 else (16, 8)
-    start = l3 + at + (size if side == "destination" else 0)
-    raw = words.data[start : start + size].tobytes()
-    return str(ipaddress.ip_address(raw)) if len(raw) == size and family else "?"
-
-
-class Detector(Protocol):
-    """Looks for a group of faults, burst after burst."""
-
-    def take(self, sight: Sight) -> None:
-        """Look at a burst."""
+class Finisher(Protocol):
+    """What has more to say when the capture is over."""
 
     def finish(self) -> None:
         """The capture is over: say what only the whole of it shows."""
@@ -177,4 +185,8 @@ class Detector(Protocol):
         ...
 
 
-Seen = Callable[[int], str]
+class Detector(Finisher, Protocol):
+    """Looks for a group of faults, burst after burst."""
+
+    def take(self, sight: Sight) -> None:
+        """Look at a burst."""

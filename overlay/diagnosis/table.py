@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .words import Bools, Hashes, Numbers
 
-__all__ = ["NOWHERE", "Table", "previous"]
+__all__ = ["NOWHERE", "Table", "previous", "ranked_by"]
 
 #: The slot of a row for which there is no room.
 NOWHERE = -1
@@ -80,7 +80,10 @@ class Table:
             made = self._make(wanted)[back]
             slots[missing] = made
             fresh[missing] = made != NOWHERE
-            if not self._recent:
+            if self._recent:  # an entry may have taken the place of another of this burst
+                gone = self._keys[slots] != np.maximum(keys, np.uint64(1))
+                slots[gone], fresh[gone] = NOWHERE, False
+            else:
                 self.lost += int(np.count_nonzero(made == NOWHERE))
         return slots, fresh
 
@@ -114,6 +117,16 @@ class Table:
         return slots
 
 
+def ranked_by(slots: Numbers) -> tuple[Numbers, Bools]:
+    """The order of rows by slot, those of one slot as they came, and which begin a slot."""
+    narrow = slots.astype(np.uint16) if not slots.size or slots.max() < 1 << 16 else slots
+    order = np.argsort(narrow, kind="stable")  # numpy counts 16-bit numbers, and compares others
+    ordered = slots[order]
+    first = np.ones(slots.size, np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return order, first
+
+
 def previous(
     slots: Numbers, fresh: Bools, pairs: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 ) -> tuple[Bools, list[npt.NDArray[Any]]]:
@@ -124,10 +137,8 @@ def previous(
     :param pairs: a table's column, and the value that each row puts there.
     :returns: which rows had something before them, and for each pair what it was.
     """
-    order = np.argsort(slots, kind="stable")
+    order, first = ranked_by(slots)
     ordered = slots[order]
-    first = np.ones(slots.size, np.bool_)
-    first[1:] = ordered[1:] != ordered[:-1]
     last = np.ones(slots.size, np.bool_)
     last[:-1] = first[1:]
     known = np.empty(slots.size, np.bool_)

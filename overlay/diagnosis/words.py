@@ -8,6 +8,7 @@ stands there means anything is the caller's to know.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,68 +54,70 @@ class Words:
         if data.size < 16:
             data = np.concatenate([data, np.zeros(16, np.uint8)])
         self.data = data
-        self._byte = data
         self._views = {
             size: np.ndarray((data.size - size + 1,), f">u{size}", data, 0, (1,))
             for size in (2, 4, 8)
         }
 
-    def _at(self, size: int, at: Numbers) -> npt.NDArray[Any]:
-        view = self._views[size]
-        taken: npt.NDArray[Any] = view[np.minimum(np.maximum(at, 0), view.size - 1)]
+    def _at(self, view: npt.NDArray[Any], at: Numbers) -> npt.NDArray[Any]:
+        last = view.size - 1
+        if at.size and (int(at.max()) > last or int(at.min()) < 0):
+            at = np.minimum(np.maximum(at, 0), last)
+        taken: npt.NDArray[Any] = view[at]
         return taken
 
     def byte(self, at: Numbers) -> Numbers:
         """The byte at each position."""
-        return self._byte[np.minimum(np.maximum(at, 0), self._byte.size - 1)].astype(np.int64)
+        return self._at(self.data, at).astype(np.int64)
 
     def word(self, at: Numbers) -> Numbers:
         """The 16-bit number at each position."""
-        return self._at(2, at).astype(np.int64)
+        return self._at(self._views[2], at).astype(np.int64)
 
     def double(self, at: Numbers) -> Numbers:
         """The 32-bit number at each position."""
-        return self._at(4, at).astype(np.int64)
+        return self._at(self._views[4], at).astype(np.int64)
 
     def long(self, at: Numbers) -> Hashes:
         """The 64-bit number at each position, uint64."""
-        return self._at(8, at).astype(np.uint64)
+        return self._at(self._views[8], at).astype(np.uint64)
 
     def sums(self, start: Numbers, end: Numbers) -> Numbers:
         """The folded ones' complement sum of the bytes ``start..end`` of each row.
 
-        An empty range (``end <= start``) gives 0.  Fast where rows lie one behind
-        another in the data and do not overlap.
+        An empty range (``end <= start``) gives 0.  The cost does not depend on
+        the lengths: the sums up to every fourth byte are made once.
         """
-        shift = self.data.ctypes.data & 1  # of the first aligned word
-        data = self.data[shift:]
-        words = data[: data.size & ~1].view("<u2")
-        total = np.zeros(start.size, np.int64)
-        size = data.size
+        shift, words, rest, so_far = self._so_far
+        size = self.data.size - shift
         low = np.minimum(np.maximum(start - shift, 0), size)
         high = np.minimum(np.maximum(end - shift, low), size)
-        odd = low & 1
-        first, last = (low + 1) >> 1, high >> 1
-        rows = np.flatnonzero(last > first)
-        if rows.size:
-            pairs = np.empty(2 * rows.size, np.int64)
-            pairs[0::2], pairs[1::2] = first[rows], last[rows]
-            if (pairs[1:] < pairs[:-1]).any():
-                ranges = zip(start.tolist(), end.tolist(), strict=True)
-                return np.array([self._plain(low, high) for low, high in ranges], np.int64)
-            if pairs[-1] >= words.size:
-                pairs = pairs[:-1]
-            total[rows] = np.add.reduceat(words, pairs, dtype=np.uint64)[0::2].astype(np.int64)
-        here = high > low
-        total += np.where(here & (odd == 1), self.byte(start) << 8, 0)  # a word's second byte
-        total += np.where(here & (high & 1 == 1) & (high > low + odd), self.byte(end - 1), 0)
-        total = fold(total)
+
+        def up_to(place: Numbers) -> npt.NDArray[np.uint64]:
+            index = place >> 2
+            word = np.where(index < words.size, words[np.minimum(index, words.size - 1)], rest)
+            mask = (np.uint64(1) << (place & 3).astype(np.uint64) * np.uint64(8)) - np.uint64(1)
+            total: npt.NDArray[np.uint64] = so_far[index] + (word.astype(np.uint64) & mask)
+            return total
+
+        total = fold(up_to(high) - up_to(low))
         swapped = (total & 0xFF) << 8 | total >> 8  # RFC 1071 2(B)
-        folded: Numbers = np.where(odd == 1, total, swapped)
-        # A range that begins before the first aligned word lacks its first byte.
+        folded: Numbers = np.where(low & 1, total, swapped)
         for row in np.flatnonzero((start < shift) & (end > start)).tolist():
             folded[row] = self._plain(int(start[row]), int(end[row]))
         return folded
+
+    @cached_property
+    def _so_far(self) -> tuple[int, npt.NDArray[np.uint32], int, npt.NDArray[np.uint64]]:
+        """The first aligned byte, the words from there, the bytes after, the sums before each."""
+        shift = -self.data.ctypes.data & 3
+        data = self.data[shift:]
+        words = data[: data.size & ~3].view("<u4")
+        so_far = np.empty(words.size + 1, np.uint64)
+        so_far[0] = 0
+        np.cumsum(words, dtype=np.uint64, out=so_far[1:])
+        rest = int.from_bytes(data[words.size * 4 :].tobytes(), "little")
+        return shift, words, rest, so_far
 
     def _plain(self, start: int, end: int) -> int:
         """The sum of one range, byte by byte."""

@@ -13,7 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from overlay.address import ip_address, is_multicast
+from overlay.batch import Batch
 from overlay.errors import ConfigError
 from overlay.tunnel import boolean, integer
 
@@ -70,7 +74,7 @@ class Udp(QueueDevice):
         ``::`` for any; then packets go from their own source address.
     :param port: UDP port to receive at, 1..65535.
     :param queues: one for each worker, 1..256; each has senders of its own.
-    :param senders: sockets to send from, 1..64.
+    :param senders: sockets to send from, at most 64; 0 for a device that only receives.
     :param interface: name of the interface for multicast and link-local
         addresses; ``None``: the one that has ``local``.
     :param checksum: whether UDP checksums are sent.  Off, packets that are sent
@@ -79,6 +83,7 @@ class Udp(QueueDevice):
     :param receive_buffer: bytes that may wait in the kernel for each queue;
         root gets them all, others up to ``net.core.rmem_max``.
     :param multicast_ttl: 1..255.
+    :param timestamps: whether the kernel says when it received what, for :meth:`recv_stamped`.
 
     Raises :class:`OSError`, which says what to do, where the kernel refuses.
     """
@@ -97,6 +102,7 @@ class Udp(QueueDevice):
         checksum: bool = True,
         receive_buffer: int = 8 << 20,
         multicast_ttl: int = 1,
+        timestamps: bool = False,
     ) -> None:
         #: The address, canonical.
         self.local = ip_address("local", local)
@@ -105,8 +111,9 @@ class Udp(QueueDevice):
         #: The port at which it receives.
         self.port = integer("port", port, 1, 65535)
         count = integer("queues", queues, 1, 256)
-        integer("senders", senders, 1, 64)
+        integer("senders", senders, 0, 64)
         boolean("checksum", checksum)
+        boolean("timestamps", timestamps)
         integer("receive_buffer", receive_buffer, 4096, 2**30)
         integer("multicast_ttl", multicast_ttl, 1, 255)
         opened: list[UdpQueue] = []
@@ -123,6 +130,7 @@ class Udp(QueueDevice):
                         checksum=checksum,
                         multicast_ttl=multicast_ttl,
                         receive_buffer=receive_buffer,
+                        timestamps=timestamps,
                     )
                 )
         except OSError as error:
@@ -131,6 +139,17 @@ class Udp(QueueDevice):
             raise _explained(error, f"UDP {self.local} port {port}") from None
         super().__init__(opened, underlay=True)
         self._sockets = tuple(opened)
+
+    def recv_stamped(self, batch: Batch, times: npt.NDArray[np.int64], queue: int = 0) -> int:
+        """As :meth:`recv`, from the queue of this number, with the time of every row.
+
+        :param times: int64, as many as the batch has room for rows: gets when the
+            kernel received each, nanoseconds since 1970; of datagrams that it put
+            together to one train, when it had the first.  0 without ``timestamps``.
+        """
+        if times.size < batch.capacity:
+            raise ConfigError("times", f"<{times.size} rows>", f"{batch.capacity} rows")
+        return self._sockets[queue].recv_stamped(batch, times)
 
     @property
     def ports(self) -> tuple[int, ...]:

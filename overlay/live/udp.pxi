@@ -10,6 +10,7 @@ cdef extern from "io/udp.h" nogil:
         uint8_t family
         bint shared
         bint checksum
+        bint timestamps
         uint8_t multicast_ttl
         uint16_t port
         uint32_t senders
@@ -26,6 +27,7 @@ cdef extern from "io/udp.h" nogil:
     int udp_join(device *d, const uint8_t *group, uint32_t interface)
     int udp_leave(device *d, const uint8_t *group, uint32_t interface)
     size_t udp_errors(device *d, udp_error *errors, size_t most)
+    void udp_stamp(device *d, int64_t *times, uint64_t room)
     uint64_t udp_overrun(const device *d)
     bint udp_sends_trains(const device *d)
     bint udp_receives_trains(const device *d)
@@ -41,7 +43,8 @@ cdef class UdpQueue(Queue):
     cdef uint8_t family
 
     def __init__(self, bytes local, uint16_t port, *, uint32_t senders, uint32_t interface,
-                 bint shared, bint checksum, uint8_t multicast_ttl, uint32_t receive_buffer):
+                 bint shared, bint checksum, uint8_t multicast_ttl, uint32_t receive_buffer,
+                 bint timestamps=False):
         cdef udp_options options
         cdef device *d
         if self.d != NULL:
@@ -52,6 +55,7 @@ cdef class UdpQueue(Queue):
         options.family = self.family
         options.shared, options.checksum = shared, checksum
         options.multicast_ttl, options.port, options.senders = multicast_ttl, port, senders
+        options.timestamps = timestamps
         options.interface, options.receive_buffer = interface, receive_buffer
         with nogil:
             d = udp_open(&options)
@@ -66,6 +70,15 @@ cdef class UdpQueue(Queue):
         memset(out, 0, 16)
         memcpy(out, source, len(address))
         return 0
+
+    def recv_stamped(self, batch, int64_t[::1] times):
+        """As recv; writes when the kernel received each row, nanoseconds since 1970."""
+        udp_stamp(self.open(), &times[0] if times.shape[0] else NULL, <uint64_t>times.shape[0])
+        try:
+            return self.recv(batch)
+        finally:
+            if self.d != NULL:
+                udp_stamp(self.d, NULL, 0)
 
     def refresh(self):
         """Read the interface's MTU and MAC again, from its network namespace."""
