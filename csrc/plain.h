@@ -92,6 +92,7 @@ always_inline bool plain_decap(const struct plain *plain, const uint8_t *packet,
     bad |= is_tagged(packet + at);
     d->offset = d->header = at;
     d->outer = L3;
+    d->ethertype = 0;
     d->length = d->wire = end - at;
     d->protocol = protocol;
     if (checksum != 0 && bad == 0 && plain->verify) {
