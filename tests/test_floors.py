@@ -34,7 +34,7 @@ PYTHON_FLOORS = [
     {"check", "io", "match", "traffic"},
     {"switch"},
     {"__init__"},
-    {"service", "lab", "diagnosis", "scapy"},
+    {"service", "lab", "diagnosis", "scapy", "ptf"},
     {"pytest"},
     {"cli"},
     {"__main__"},
