@@ -45,11 +45,16 @@ def _is_tunnel(frame: memoryview, vxlan_port: int) -> bool:
 
 
 class Decapsulator:
-    """Takes bursts of packets and writes frames, in the order in which they are whole."""
+    """Takes bursts of packets and writes frames, in the order in which they are whole.
+
+    ``plain``: whether what is in no tunnel is a frame itself, and not refused.
+    """
 
     def __init__(
-        self, profile: Profile, depth: int, resegment: bool, writer: Sink, tally: Tally
-    ) -> None:
+        self, profile: Profile, depth: int, resegment: bool, writer: Sink, tally: Tally,
+        *, plain: bool = False,
+    ) -> None:  # fmt: skip
+        self._plain = plain
         self._profile = profile
         self._depth = depth
         self._resegment = resegment
@@ -67,6 +72,10 @@ class Decapsulator:
         tally.read += batch.count
         tally.bytes_read += int(batch.wire.sum(dtype=np.int64))
         overlay.decap_batch(batch, self._profile)
+        if self._plain:
+            frames = (batch.link == 0) & np.isin(batch.status, _IN_NO_TUNNEL)
+            for column in (batch.status, batch.protocol, batch.key):
+                column[frames] = 0
         whole = list(self._reassembled(batch, burst.timestamps))
         drops = batch.drops()
         drops.pop(Status.STT_INCOMPLETE, None)  # held
@@ -90,6 +99,7 @@ class Decapsulator:
     def _count(self, batch: Batch, opened: npt.NDArray[np.bool_]) -> None:
         """Count the tunnels that these rows came out of."""
         counts = np.bincount(batch.protocol[opened], minlength=1).tolist()
+        counts[0] = 0  # frames that were in none
         self._tally.protocols.update({_NAMES.get(p, "other"): n for p, n in enumerate(counts) if n})
 
     def _deeper(self, batch: Batch) -> None:
@@ -143,6 +153,8 @@ class Decapsulator:
         rows: list[int] = []
         frames: list[memoryview | bytes] = []
         cut: list[int] = []
+        keys: list[int] = []
+        protocols: list[int] = []
         for row, batch, place in found:
             frame = batch[place]
             missing = int(batch.wire[place]) - len(frame)
@@ -151,8 +163,11 @@ class Decapsulator:
             rows += [row] * len(pieces)
             frames += pieces
             cut += [missing] * len(pieces)
+            keys += [int(batch.key[place])] * len(pieces)
+            protocols += [int(batch.protocol[place])] * len(pieces)
         made = Batch.from_frames(frames, headroom=0)
         made.wire[:] += np.array(cut, np.uint32)
+        made.key[:], made.protocol[:] = keys, protocols
         self._tally.bytes_written += int(made.wire.sum(dtype=np.int64))
         order = np.array(rows, np.intp)
         self._tally.wrote += self._writer.write(

@@ -94,12 +94,14 @@ def _help(name: str) -> str:
     return ""
 
 
-def _option(name: str, hint: Any) -> Callable[[F], F]:
-    """The option of a tunnel's field of this type."""
+def _option(name: str, hint: Any, many: bool) -> Callable[[F], F]:
+    """The option of a tunnel's field of this type; ``many``: which takes many values."""
     flag = "--" + name.replace("_", "-")
     extra: dict[str, Any] = {"default": None, "help": _help(name)}
     literals = [str(w) for part in _parts(hint) for w in typing.get_args(part)]
-    if name == "source_port":
+    if many and (name == "source_port" or {int, str} & set(_parts(hint))):
+        extra["metavar"] = "VALUES"
+    elif name == "source_port":
         extra["type"] = Ports()
     elif hint is bool:
         flag = f"{flag}/--no-{name.replace('_', '-')}"
@@ -117,8 +119,12 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def tunnel_options(*, addresses: bool = True) -> Callable[[F], F]:
-    """The options that describe a tunnel; :func:`tunnel_of` takes them."""
+def tunnel_options(*, addresses: bool = True, many: bool = False) -> Callable[[F], F]:
+    """The options that describe a tunnel; :func:`tunnel_of` takes them.
+
+    :param addresses: whether the tunnel's ends are to be given.
+    :param many: whether numbers and addresses may be many, as text, and no tunnel at all.
+    """
     hints: dict[str, Any] = {}
     keys = {key_field(kind) for kind in PROTOCOLS.values()}
     for kind in PROTOCOLS.values():
@@ -127,14 +133,15 @@ def tunnel_options(*, addresses: bool = True) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         for name in reversed([n for n in hints if n not in keys | {"local", "remote"}]):
-            function = _option(name, hints[name])(function)
+            function = _option(name, hints[name], many)(function)
         for name in ("remote", "local"):
             function = click.option(f"--{name}", required=addresses, help=_help(name))(function)
         function = click.option(
-            "--id", "key", type=Number(), required=True, help="The VNI, VSID or Context ID."
-        )(function)
+            *(("--id", "--key") if many else ("--id",)), "key", required=not many,
+            type=None if many else Number(), help="The VNI, VSID or Context ID.",
+        )(function)  # fmt: skip
         return click.option(
-            "--tunnel", type=click.Choice(list(PROTOCOLS)), required=True, help="The protocol."
+            "--tunnel", type=click.Choice(list(PROTOCOLS)), required=not many, help="The protocol."
         )(function)
 
     return decorate

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import click
 import numpy as np
@@ -45,18 +45,23 @@ def format_of(path: str, capture: Capture) -> Literal["pcap", "pcapng"]:
     return format_named(path) or ("pcapng" if capture.format == "pcapng" else "pcap")
 
 
+def target_of(path: str) -> str | IO[bytes]:
+    """Where OUT is written; ``-`` is standard output, unless that is a terminal."""
+    if not path:
+        raise click.UsageError("OUT has no name: give a file, or - for standard output")
+    if path == "-" and sys.stdout.isatty():
+        raise click.UsageError("OUT is a terminal: give a file, or pipe it on")
+    return sys.stdout.buffer if path == "-" else path
+
+
 class Output:
     """OUT: a writer that describes the input's interfaces as they come."""
 
     def __init__(self, path: str, capture: Capture) -> None:
-        if not path:
-            raise click.UsageError("OUT has no name: give a file, or - for standard output")
-        if path == "-" and sys.stdout.isatty():
-            raise click.UsageError("OUT is a terminal: give a file, or pipe it on")
         self._capture = capture
         self._described = 0
         self.writer = CaptureWriter(
-            sys.stdout.buffer if path == "-" else path,
+            target_of(path),
             format_of(path, capture),
             nanosecond=capture.nanosecond,
             interfaces=(),
@@ -141,8 +146,9 @@ def print_table(table: Table) -> None:
 class Tally:
     """Counts of one run, and how they are shown."""
 
-    def __init__(self, read: str, wrote: str) -> None:
+    def __init__(self, read: str, wrote: str, verbs: tuple[str, str] = ("read", "written")) -> None:
         self._names = (read, wrote)
+        self._verbs = verbs
         self._begun = time.perf_counter()
         self.read = self.wrote = self.bytes_read = self.bytes_written = 0
         self.protocols: Counter[str] = Counter()
@@ -178,11 +184,10 @@ class Tally:
             return
         rows = []
         read, wrote = self._names
-        for count, name, size in (
-            (self.read, read, self.bytes_read),
-            (self.wrote, wrote, self.bytes_written),
+        for count, name, size, done in (
+            (self.read, read, self.bytes_read, self._verbs[0]),
+            (self.wrote, wrote, self.bytes_written, self._verbs[1]),
         ):
-            done = "read" if name == read else "written"
             rows.append((f"{count:,}", f"{name} {done}", f"{size:,} bytes"))
         for name, count in self.protocols.most_common():
             rows.append((f"{count:,}", f"  {name}", ""))

@@ -5,10 +5,24 @@
 
 from .header import FIELDS
 from .meter import Counts, Meter, Report
+from .pace import Rate, Schedule, Sent, send
 from .signature import SIZE, Signatures, find
 from .sweep import Sweep
 from .values import IMIX, Values
 
 __all__ = [
-    "FIELDS", "IMIX", "SIZE", "Counts", "Meter", "Report", "Signatures", "Sweep", "Values", "find",
-]  # fmt: skip
+    "FIELDS",
+    "IMIX",
+    "SIZE",
+    "Counts",
+    "Meter",
+    "Rate",
+    "Report",
+    "Schedule",
+    "Sent",
+    "Signatures",
+    "Sweep",
+    "Values",
+    "find",
+    "send",
+]

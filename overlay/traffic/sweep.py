@@ -109,6 +109,7 @@ class Sweep:
         self._overhead = np.array(overheads, np.int64)
         self._room = -(-max(HEADROOM, *overheads, 0) // 64) * 64
         self._stride = self._room + -(-self._frames.most // 8) * 8
+        self._keys = np.array([t.key for t in self.tunnels] or [0], np.uint64)
         self._kept: dict[int, npt.NDArray[np.int64]] = {}
 
     @property
@@ -189,6 +190,10 @@ class Sweep:
         if self.streams != max(1, len(self.tunnels)):
             turn = (position - sequence * np.uint64(self.streams)).astype(np.int64)
         return turn + self.first_stream, sequence
+
+    def keys(self, first: int, count: int) -> Index:
+        """The key of the tunnel of each of these frames, uint64; 0 without tunnels."""
+        return self._keys[self._positions(first, count)[1]]
 
     def sent(self, count: int) -> dict[int, int]:
         """How many of the first ``count`` frames each key gets; none without tunnels."""
