@@ -100,8 +100,9 @@ class Schedule:
 class Sent:
     """What :func:`send` did.
 
-    ``frames``, ``frame_bytes``: made.  ``packets``, ``bytes``: that the device took.  ``keys``: how many
-    of each key.  ``drops``: the others, by reason.  ``seconds``: from the first to the last.
+    ``frames``, ``frame_bytes``: made.  ``packets``, ``bytes``: that the device took.
+    ``keys``: how many of each key.  ``drops``: the others, by reason.  ``seconds``: from
+    the first to the last.
     ``slipped``: seconds of the schedule that were let go, since the sender was too slow.
     """
 
