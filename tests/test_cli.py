@@ -317,20 +317,6 @@ def test_the_sample_is_what_its_script_writes(tmp_path: Path) -> None:
     assert sample() == sample_frames()
 
 
-def test_bench(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    file, plot = tmp_path / "bench.json", tmp_path / "bench.png"
-    result = run("bench", "--seconds", "0.5", "--json", file, "--plot", plot)
-    assert result.exit_code == 0, result.output
-    said = json.loads(file.read_text())["results"][overlay.backend]
-    assert len(said) == len(overlay.PROTOCOLS) * 4 * 2
-    assert all(row["encap_mpps"] > 0 < row["decap_mpps"] for row in said)
-    row = next(r for r in said if (r["protocol"], r["size"]) == ("vxlan", "64"))
-    assert row["overhead_bytes"] == 50
-    assert row["overhead_percent"] == pytest.approx(100 * 50 / 114)
-    assert plot.read_bytes().startswith(b"\x89PNG")
-
-
 def test_bench_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = run("bench", "--plot", tmp_path / "x.png")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
+from typing import Any
 
 import click
 
 from overlay import PROTOCOLS, ConfigError, Tunnel
+from overlay.cost.cloud import CLOUDS
 from overlay.layout import fields
 
 from .option import JSON, Number, make
@@ -32,7 +35,10 @@ def _sizes(tunnel: Tunnel) -> dict[str, int]:
 @click.command("mtu")
 @click.argument("protocol", metavar="PROTOCOL", type=click.Choice(list(PROTOCOLS)))
 @click.option(
-    "--underlay", type=Number(), default=1500, show_default=True, help="IP MTU of the underlay."
+    "--underlay", type=Number(), help="IP MTU of the underlay; 1500, or what --cloud says."
+)
+@click.option(
+    "--cloud", type=click.Choice(list(CLOUDS)), help="Take the underlay's MTU of this cloud."
 )
 @click.option(
     "--ip", "family", type=click.Choice(["4", "6"]), default="4", show_default=True,
@@ -45,10 +51,14 @@ def _sizes(tunnel: Tunnel) -> dict[str, int]:
 )  # fmt: skip
 @JSON
 def command(
-    protocol: str, underlay: int, family: str, vlan: bool, inner_tags: int, as_json: bool
-) -> None:
+    protocol: str, underlay: int | None, cloud: str | None, family: str, vlan: bool,
+    inner_tags: int, as_json: bool,
+) -> None:  # fmt: skip
     """Print the overhead of a protocol header by header, the inner MTU and the TCP MSS."""
     ends = ("192.0.2.1", "192.0.2.2") if family == "4" else ("2001:db8::1", "2001:db8::2")
+    place = None if cloud is None else CLOUDS[cloud]
+    if underlay is None:
+        underlay = 1500 if place is None else place.mtu
     kind = PROTOCOLS[protocol]
     tunnel = make(kind, 0x1000, local=ends[0], remote=ends[1], outer_vlan=1 if vlan else None)
     headers = _sizes(tunnel)
@@ -56,7 +66,7 @@ def command(
         inner = tunnel.inner_mtu(underlay, inner_tags=inner_tags)
     except ConfigError as error:
         raise click.UsageError(f"--underlay {underlay}: expected {error.expected}") from None
-    result = {
+    result: dict[str, Any] = {
         "protocol": protocol,
         "headers": headers,
         "overhead": tunnel.overhead,
@@ -67,6 +77,12 @@ def command(
     }
     if protocol == "stt":
         result["largest_segmented_frame"] = 65535 - 18
+    if place is not None:
+        result["cloud"] = {
+            **dataclasses.asdict(place),
+            "inner_mtu_at_most": tunnel.inner_mtu(place.most, inner_tags=inner_tags),
+            "inner_mtu_outside": tunnel.inner_mtu(place.outside, inner_tags=inner_tags),
+        }
     if as_json:
         click.echo(json.dumps(result))
         return
@@ -85,4 +101,13 @@ def command(
     table.add_row(str(result["tcp_mss_ipv6"]), "TCP MSS, inner IPv6")
     if protocol == "stt":
         table.add_row("65517", "largest frame, segmented")
+    if place is not None:
+        advice = result["cloud"]
+        table.add_row("", "")
+        table.add_row(str(place.most), f"largest IP MTU of {place.name}")
+        table.add_row(str(advice["inner_mtu_at_most"]), "inner IP MTU with that", style="bold")
+        table.add_row(str(place.outside), "IP MTU of what leaves it")
+        table.add_row(str(advice["inner_mtu_outside"]), "inner IP MTU with that", style="bold")
     print_table(table)
+    if place is not None:
+        click.echo(f"{place.note}\n{place.source}")
