@@ -73,6 +73,11 @@ SAME: dict[str, list[dict[str, Any]]] = {
          "gre_sequence_number": 5},
     ],
 }  # fmt: skip
+#: The argument that holds the key of a tunnel's constructor.
+KEYS = {
+    "vxlan": "vxlan_vni", "nvgre": "nvgre_tni", "stt": "stt_context_id", "geneve": "geneve_vni",
+    "gre": "gre_key",
+}  # fmt: skip
 CASES = [(name, number) for name, several in SAME.items() for number in range(len(several))]
 
 
@@ -244,30 +249,37 @@ class TestDifferences:
 
 
 class TestPackets:
-    @pytest.mark.parametrize("name", ["vxlan", "nvgre", "stt"])
+    @pytest.mark.parametrize("name", list(KEYS))
     def test_what_overlay_reads_of_them(self, name: str) -> None:
         make = getattr(ptf, f"simple_{name}_packet")
-        key = {"vxlan": "vxlan_vni", "nvgre": "nvgre_tni", "stt": "stt_context_id"}[name]
         packet = make(
-            inner_frame=frames.TCP6, ip_src="192.0.2.1", ip_dst="192.0.2.2", **{key: 0x5001}
+            inner_frame=frames.TCP6, ip_src="192.0.2.1", ip_dst="192.0.2.2", **{KEYS[name]: 0x5001}
         )
-        found = overlay.decap(bytes(packet), "strict")
+        found = overlay.decap(bytes(packet), "strict", protocols=[name])
         assert (found.protocol, found.key, found.frame) == (name, 0x5001, frames.TCP6)
 
-    @pytest.mark.parametrize("name", ["vxlan", "nvgre", "stt"])
+    @pytest.mark.parametrize("name", list(KEYS))
     def test_entropy_is_that_of_the_tunnels(self, name: str) -> None:
-        entropy = {"vxlan": "udp_sport", "nvgre": "nvgre_flowid", "stt": "tcp_sport"}[name]
-        key = {"vxlan": "vxlan_vni", "nvgre": "nvgre_tni", "stt": "stt_context_id"}[name]
+        """And so is every other byte."""
+        entropy = {"nvgre": "nvgre_flowid", "stt": "tcp_sport", "gre": "gre_offset"}
         ours = getattr(ptf, f"simple_{name}_packet")(
-            inner_frame=frames.TCP4, ip_id=0, ip_flags=2, **{entropy: None, key: 0x5001}
-        )
+            inner_frame=frames.TCP4, ip_id=0, ip_flags=2,
+            **{entropy.get(name, "udp_sport"): None, KEYS[name]: 0x5001},
+        )  # fmt: skip
         cls = overlay.PROTOCOLS[name]
-        more = {"vxlan": {"checksum": True}, "nvgre": {}, "stt": {"frame_id": 1}}[name]
+        more = {"vxlan": {"checksum": True}, "stt": {"frame_id": 1}}.get(name, {})
         tunnel = cls(
             local="192.168.0.1", remote="192.168.0.2", local_mac="00:06:07:08:09:0a",
             remote_mac="00:01:02:03:04:05", **{cls.key_field: 0x5001}, **more,
         )  # fmt: skip
         assert bytes(ours) == tunnel.encap(frames.TCP4)
+
+    def test_geneve_options_are_those_of_the_tunnel(self) -> None:
+        option = overlay.GeneveOption(0x0102, 0x80, b"abcd")
+        ours = ptf.simple_geneve_packet(
+            geneve_options=[b"\x01\x02\x80\x01abcd"], inner_frame=frames.TCP4
+        )
+        assert overlay.decap(bytes(ours), options=[(0x0102, 0x80)]).tunnel.options == (option,)
 
     def test_headers_are_found_and_changed(self) -> None:
         packet = ptf.simple_vxlan_packet(inner_frame=frames.UDP4)

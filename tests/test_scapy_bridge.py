@@ -21,14 +21,26 @@ import pytest
 import frames
 import overlay
 from conftest import missing
-from overlay import NVGRE, STT, VXLAN, ConfigError, DecapError, Status, Tunnel
+from overlay import (
+    ERSPAN,
+    NVGRE,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    ConfigError,
+    DecapError,
+    Geneve,
+    GeneveOption,
+    Status,
+    Tunnel,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("scapy.all")
     from scapy.all import GRE, ICMP, IP, TCP, UDP, Ether, IPv6, Raw
     from scapy.config import conf
-    from scapy.contrib.erspan import ERSPAN_I, ERSPAN_II, ERSPAN_III
+    from scapy.contrib.erspan import ERSPAN_I, ERSPAN_II, ERSPAN_III, ERSPAN_PlatformSpecific
     from scapy.contrib.geneve import GENEVE, GeneveOptions
     from scapy.layers.dns import DNS
     from scapy.layers.vxlan import VXLAN as VX
@@ -223,14 +235,15 @@ class TestConversion:
     @pytest.mark.parametrize("name", list(overlay.PROTOCOLS))
     def test_there_and_back(self, name: str, family: int) -> None:
         cls = overlay.PROTOCOLS[name]
-        ours = tunnel(cls, family, **{cls.key_field: 0x5001})
+        key = 5 if name == "erspan" else 0x5001
+        ours = tunnel(cls, family, **{cls.key_field: key})
         packet = bridge.to_scapy(ours, frames.TCP6)
         data = bytes(packet)
         assert overlay.decap(data, protocols=[name]).frame == frames.TCP6
         assert bytes(bridge.to_scapy(data)) == data
         back, frame = bridge.from_scapy(packet, protocols=[name])
         assert frame == frames.TCP6
-        assert back.key == 0x5001
+        assert back.key == key
         assert type(back) is cls
 
     def test_what_decap_gave(self) -> None:
@@ -257,6 +270,14 @@ class TestConversion:
         assert bytes(packet[VX].payload) == frames.UDP4
         found, frame = bridge.from_scapy(packet)
         assert (found.port, frame) == (port, frames.UDP4)  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(("cls", "layer"), [(Geneve, GENEVE), (VXLANGPE, VX)])
+    def test_geneve_and_gpe_on_any_port(self, cls: Any, layer: Any) -> None:
+        for port in (cls.__dataclass_fields__["port"].default, 12345):
+            packet = bridge.to_scapy(tunnel(cls, vni=5, port=port), frames.UDP4)
+            assert packet[layer].vni == 5
+            found, frame = bridge.from_scapy(packet)
+            assert (type(found), found.port, frame) == (cls, port, frames.UDP4)
 
     def test_scapys_own_frames(self) -> None:
         packet = bridge.to_scapy(tunnel(NVGRE, vsid=0x5001), inner())
@@ -401,6 +422,18 @@ class TestWhatScapyGetsWrong:
         with bridge.corrected():
             assert after(packet)[:12].hex() == "100022eb0000000020000005"
 
+    @row("ERSPAN payload")
+    def test_erspan_payload(self) -> None:
+        """The P bit: what follows is an Ethernet frame."""
+        for head in (
+            ERSPAN_III(session_id=5),
+            ERSPAN_III(session_id=5) / ERSPAN_PlatformSpecific(),
+        ):
+            packet = outer() / GRE(seqnum_present=1) / head / inner()
+            assert not after(packet)[18] & 0x80
+            with bridge.corrected():
+                assert after(packet)[18] & 0x80
+
     @row("ERSPAN type I")
     @pytest.mark.parametrize(("mac", "wrong"), [("1c", ERSPAN_II), ("2c", ERSPAN_III)])
     def test_erspan_type_i(self, mac: str, wrong: Any) -> None:
@@ -423,6 +456,48 @@ class TestWhatScapyGetsWrong:
 
 
 class TestCorrected:
+    """Byte for byte what our tunnels make, under `corrected()`."""
+
+    @pytest.mark.parametrize("name", ["UDP4", "TCP6", "ARP"])
+    def test_geneve(self, name: str) -> None:
+        frame = getattr(frames, name)
+        options = [(0x0102, 0x80, b"abcd"), (0x0103, 1, b"")]
+        theirs = [GeneveOptions(classid=c, type=t, data=d) for c, t, d in options]
+        packet = outer() / UDP() / GENEVE(vni=5, options=theirs) / Ether(frame)
+        ours = tunnel(Geneve, vni=5, options=tuple(GeneveOption(*one) for one in options))
+        with bridge.corrected():
+            assert bytes(packet) == ours.encap(frame)
+            assert bridge.from_scapy(packet)[1] == frame
+
+    @pytest.mark.parametrize(("name", "kind"), [("UDP4", IP), ("TCP6", IPv6)])
+    def test_vxlan_gpe(self, name: str, kind: Any) -> None:
+        frame = getattr(frames, name)
+        packet = outer() / UDP() / VX(vni=5) / kind(frame[14:])
+        for checksum in (False, True):
+            with bridge.corrected(checksum=checksum):
+                ours = tunnel(VXLANGPE, vni=5, payload="ip", checksum=checksum)
+                assert bytes(packet) == ours.encap(frame)
+
+    def test_erspan(self) -> None:
+        for layer, kind in ((ERSPAN_II, 2), (ERSPAN_III, 3)):
+            packet = outer() / GRE() / layer(session_id=5, vlan=7, cos=3) / inner()
+            with bridge.corrected():
+                ours = tunnel(ERSPAN, type=kind, session_id=5, vlan=7, cos=3)
+                assert bytes(packet) == ours.encap(frames.UDP4)
+        ours = bytes(tunnel(ERSPAN, type=1).encap(frames.UDP4))
+        with bridge.corrected():
+            assert bytes(outer() / GRE() / ERSPAN_I() / inner()) == ours
+            assert ERSPAN_I in bridge.to_scapy(ours)
+
+    @pytest.mark.parametrize("fields", [{}, {"key": 7}, {"checksum": True}, {"sequence": 9}])
+    def test_gre_needs_no_correction(self, fields: dict[str, Any]) -> None:
+        names = {"key": "key_present", "checksum": "chksum_present", "sequence": "seqnum_present"}
+        values = {"key": "key", "sequence": "sequence_number"}
+        bits = {names[name]: 1 for name in fields}
+        given = {values[name]: value for name, value in fields.items() if name in values}
+        packet = bytes(outer() / GRE(**bits, **given) / inner())
+        assert packet == tunnel(overlay.GRE, **fields).encap(frames.UDP4)
+
     def test_stt_answers_through_its_ports(self) -> None:
         def make(frame: Packet, port: int) -> Packet:
             return TCP(sport=port) / bridge.STT(context_id=5) / frame
@@ -445,7 +520,7 @@ class TestCorrected:
             assert after(packet)[8] == 0x0C
 
     def test_everything_is_put_back(self) -> None:
-        classes = (VX, GENEVE, GeneveOptions, UDP, TCP, ERSPAN_I, ERSPAN_III, IP, GRE)
+        classes = (VX, GENEVE, GeneveOptions, UDP, TCP, ERSPAN_I, ERSPAN_III, IP, GRE, Ether)
 
         def state() -> list[dict[str, Any]]:
             return [{n: v for n, v in vars(c).items() if not n.startswith("__")} for c in classes]

@@ -22,7 +22,8 @@ from overlay.errors import ConfigError
 __all__ = ["from_scapy", "to_scapy"]
 
 _OVER_UDP = {"vxlan": VXLAN, "vxlan-gpe": VXLAN, "geneve": GENEVE}
-_PORTS = ((VXLAN, "vxlan_port"), (GENEVE, "geneve_port"))
+_PORTS = {VXLAN: "vxlan_port", GENEVE: "geneve_port"}
+_NOT_GPE = (4789, 8472)  # where scapy's own VXLAN may have the P bit and mean nothing by it
 
 
 def to_scapy(
@@ -62,18 +63,21 @@ def from_scapy(
 ) -> tuple[Tunnel, bytes]:
     """The tunnel and the frame that scapy's packet is made of.
 
-    VXLAN and GENEVE are found on whatever port their layers stand.
+    VXLAN, VXLAN-GPE and GENEVE are found on whatever port their layers stand, unless
+    the profile is a :class:`~overlay.Profile`.
 
     :param profile: what is accepted, as of :func:`overlay.decap`.
     :param options: fields of the profile to change.
     :raises DecapError: the packet was refused; ``error.status`` says why.
     """
-    if not isinstance(profile, Profile):
-        for layer, field in _PORTS:
-            if field in Profile.__dataclass_fields__ and layer in packet and field not in options:
-                lower = packet[layer].underlayer
-                if isinstance(lower, UDP):
-                    options[field] = int(lower.dport)
+    for layer, field in _PORTS.items():
+        lower = packet[layer].underlayer if layer in packet else None
+        if isinstance(profile, Profile) or not isinstance(lower, UDP):
+            continue
+        port = int(lower.dport)
+        if layer is VXLAN and int(packet[VXLAN].flags) & 4 and port not in _NOT_GPE:
+            field = "gpe_port"
+        options.setdefault(field, port)
     link = int(isinstance(packet, (IP, IPv6)))
     found = decap(bytes(packet), profile, link=link, **options)
     return found.tunnel, found.frame

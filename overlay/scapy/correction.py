@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from scapy.contrib.erspan import ERSPAN, ERSPAN_I, ERSPAN_III
+from scapy.contrib.erspan import ERSPAN, ERSPAN_I, ERSPAN_III, ERSPAN_PlatformSpecific
 from scapy.contrib.geneve import GENEVE, GeneveOptions
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import GRE
+from scapy.layers.l2 import GRE, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
@@ -81,6 +81,9 @@ def _corrections(checksum: bool) -> Iterator[tuple[type, str, Any]]:
         yield UDP, "post_build", _without_checksum(UDP.post_build)
     sequenced = {**ERSPAN_III._overload_fields, GRE: {"proto": 0x22EB, "seqnum_present": 1}}
     yield ERSPAN_III, "_overload_fields", sequenced
+    for upper, more in ((Ether, 0), (ERSPAN_PlatformSpecific, 1)):
+        ethernet = {**upper._overload_fields, ERSPAN_III: {"o": more, "p": 1}}
+        yield upper, "_overload_fields", ethernet
     yield ERSPAN, "dispatch_hook", classmethod(_erspan_type(ERSPAN.dispatch_hook))
 
 
