@@ -135,12 +135,18 @@ def test_reference_is_blind_to_the_c_core() -> None:
             assert not reached & {"native", "_native", "_cffi", "_backend"}, path
 
 
-@pytest.mark.parametrize("library", ["scapy", "dpkt"])
-def test_oracles_stay_out_of_the_package(library: str) -> None:
+def users_of(library: str) -> set[Path]:
+    return {p for p in units() for module, _ in imported(p) if module.split(".")[0] == library}
+
+
+def test_scapy_stays_in_its_bridge() -> None:
     """scapy is under the GPL: the bridge to it imports it, and nothing else does."""
-    bridge = {path for path, unit in units().items() if unit == library == "scapy"}
-    users = {p for p in units() for module, _ in imported(p) if module.split(".")[0] == library}
-    assert users == bridge - {PACKAGE / "scapy" / "__init__.py"}
+    bridge = {path for path, unit in units().items() if unit == "scapy"}
+    assert users_of("scapy") == bridge - {PACKAGE / "scapy" / "__init__.py"}
+
+
+def test_dpkt_is_only_timed() -> None:
+    assert users_of("dpkt") == {PACKAGE / "cost" / "contender.py"}
 
 
 def test_import_is_light() -> None:

@@ -35,12 +35,12 @@ def _governor() -> str:
 
 def describe() -> dict[str, str]:
     """Name and value of what figures depend on."""
-    load = os.getloadavg()
+    busy = os.getloadavg()
     return {
         "processor": _processor(),
         "processors": str(len(os.sched_getaffinity(0))),
         "governor": _governor(),
-        "load": f"{load[0]:.2f} {load[1]:.2f} {load[2]:.2f}",
+        "load": f"{busy[0]:.2f} {busy[1]:.2f} {busy[2]:.2f}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,
