@@ -77,6 +77,7 @@ class Diagnoser:
         self._ends: dict[int, tuple[str, str]] = {}
         self._packets = self._bytes = self._others = self._unplaced = 0
         found = self._findings
+        self._words: Words | None = None
         self._flows = Flows()
         self._segments = SegmentKeys()
         self._checksums = ChecksumDetector(found)
@@ -106,7 +107,7 @@ class Diagnoser:
 
     def _look(self, burst: Burst) -> Sight:
         batch, first, rows = burst.batch, burst.first, len(burst)
-        words = Words(batch.data)
+        self._words = words = Words(batch.data, self._words)
         headers = outer.parse(words, batch, self._lenient)
         found = overlay.inspect_batch(batch, self._lenient)
         status = found.status.astype(np.int64)
