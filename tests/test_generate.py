@@ -56,8 +56,8 @@ def test_a_capture_holds_the_sweep_at_its_rate(tmp_path: Path) -> None:
 def test_bits_a_second_are_of_the_packets(tmp_path: Path) -> None:
     generate(tmp_path / "a.pcapng", *VXLAN, "--size", "100,1000", "--count", 100, "--rate", "1Mbps")
     rows = packets(tmp_path / "a.pcapng")
-    for (packet, _, time, _), (_, _, after, _) in pairwise(rows):
-        assert after - time == pytest.approx(len(packet) * 8000, abs=1)
+    for (packet, _, before, _), (_, _, after, _) in pairwise(rows):
+        assert after - before == pytest.approx(len(packet) * 8000, abs=1)
 
 
 def test_seconds_and_a_rate_say_how_many(tmp_path: Path) -> None:
