@@ -22,7 +22,7 @@ CAPTURES = Path(__file__).parent.parent.parent / "shared" / "captures"
 DOCS = Path(__file__).parent.parent / "docs"
 SOUND = [vxlan(TCP4), vxlan(ARP), nvgre(UDP4), stt(UDP4)]
 # Statuses that decap does not give: of encap, of batches, of the switch and of devices.
-NOT_DECAP = range(54, 73)
+NOT_DECAP = range(54, 74)
 NOT_DECAP_EITHER = {0, 2, 3, 4, 5, 6, 7, 8}
 
 
@@ -117,8 +117,10 @@ CLEAN = [
     "tcpdump/gso-ipv4-vxlan-ipv4", "tcpdump/gso-ipv4-vxlan-ipv6", "tcpdump/gso-ipv6-vxlan-ipv4",
     "tcpdump/gso-ipv6-vxlan-ipv6", "zeek/vxlan", "zeek/vxlan-encapsulated-http",
     "zeek/vxlan-encapsulated-igmp-v2", "zeek/gre-sample", "zeek/gre-within-gre",
-    "zeek/geneve", "zeek/geneve-47101", "zeek/geneve-many-options", "gopacket/vxlan",
-    "gopacket/geneve", "gopacket/gre", "tcpdump/vxlan_port_8472", "tcpdump/geneve",
+    "zeek/geneve", "zeek/geneve-47101", "gopacket/vxlan", "gopacket/gre",
+    "tcpdump/vxlan_port_8472", "tcpdump/gso-ipv4-geneve-ipv4", "tcpdump/erspan-type-i-1",
+    "tcpdump/erspan-type-ii-1", "zeek/erspanI", "zeek/erspanII", "zeek/erspanIII",
+    "tcpdump/various_gre", "tcpdump/wccp_redirect_gre",
 ]  # fmt: skip
 
 
@@ -146,6 +148,13 @@ def test_a_checksum_that_is_known_to_be_bad_is_found() -> None:
     said = diagnose(CAPTURES / "zeek" / "vxlan-inner-tcp-bad-checksum.pcap")
     (finding,) = said.of("inner-checksum")
     assert "0xdead" in finding.seen
+
+
+@real
+def test_networks_that_are_known_to_be_asymmetric_are_found() -> None:
+    """tcpdump's GENEVE capture goes by VNI 10 one way and by VNI 11 the other."""
+    finding = diagnose(CAPTURES / "tcpdump" / "geneve.pcap").of("asymmetric-key")[0]
+    assert finding.packet == 39 or "the way back by key" in finding.seen
 
 
 # -- the command ----------------------------------------------------------------------

@@ -17,7 +17,6 @@ from wire import (
     REMOTE,
     ethernet,
     gre,
-    ipv4,
     nvgre,
     packed,
     packet,
@@ -32,10 +31,15 @@ from wire import (
 SOUND = [vxlan(TCP4), vxlan(UDP6), vxlan(ARP, family=6), nvgre(UDP4), stt(TCP4), vxlan(ICMP4)]
 
 
-def alone(*packets: bytes, **options: int) -> str:
-    """The one kind that a capture of sound packets and these shows, besides nothing."""
-    assert found(SOUND, **options) == {}
-    kinds = found([*SOUND, *packets], **options)
+def alone(*packets: bytes, verify: bool = True) -> str:
+    """The one kind that a capture of sound packets and these shows.
+
+    Without ``verify`` the outer UDP checksum of these is made 0 first, over IPv4.
+    """
+    assert found(SOUND) == {}
+    if not verify:
+        packets = tuple(patched(packet, 40, b"\0\0") for packet in packets)
+    kinds = found([*SOUND, *packets])
     assert len(kinds) == 1, kinds
     (finding,) = kinds.values()
     assert finding.packet == len(SOUND) + 1
@@ -190,6 +194,40 @@ def test_other_traffic_is_no_tunnel() -> None:
     assert found([dns, UDP4, TCP4, ARP, ICMP4, LONG]) == {}
 
 
+ENDS = {"local": LOCAL[4], "remote": REMOTE[4]}
+NEWER = [
+    overlay.Geneve(vni=7, **ENDS),  # type: ignore[arg-type]
+    overlay.Geneve(vni=7, payload="ip", **ENDS),  # type: ignore[arg-type]
+    overlay.VXLANGPE(vni=7, **ENDS),  # type: ignore[arg-type]
+    overlay.VXLANGPE(vni=7, payload="ip", **ENDS),  # type: ignore[arg-type]
+    overlay.GRE(**ENDS),  # type: ignore[arg-type]
+    overlay.GRE(key=9, payload="ip", checksum=True, sequence=1, **ENDS),  # type: ignore[arg-type]
+    overlay.ERSPAN(session_id=3, **ENDS),  # type: ignore[arg-type]
+    overlay.ERSPAN(session_id=3, type=3, **ENDS),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("tunnel", NEWER, ids=lambda t: f"{t.name}-{getattr(t, 'payload', '')}")
+def test_every_protocol_is_judged(tunnel: overlay.Tunnel) -> None:
+    packets = [tunnel.encap(frame) for frame in (TCP4, TCP6, UDP4)]
+    said = report(packets)
+    assert said.worst is None, said.all_findings
+    assert [t.protocol for t in said.tunnels] == [tunnel.name]
+    assert said.tunnels[0].packets == 3
+    wrong = tunnel.encap(TCP4[:-1] + bytes([TCP4[-1] ^ 1]))
+    assert found([*packets, wrong])["inner-checksum"].packet == 4
+    assert found([*packets, patched(wrong, 24, b"\xde\xad")])["ip-checksum"].packet == 4
+
+
+def test_reserved_bits_of_geneve_and_gpe() -> None:
+    good = NEWER[0].encap(TCP4)
+    assert alone(patched(good, 43, b"\x01"), verify=False) == "geneve-reserved"
+    gpe = NEWER[2].encap(TCP4)
+    assert alone(patched(gpe, 43, b"\x01"), verify=False) == "gpe-reserved"
+    plain = patched(gpe, 42, b"\x08\0\0\0")
+    assert alone(plain, verify=False) == "vxlan-on-gpe-port"
+
+
 # -- marks ------------------------------------------------------------------------------------
 
 
@@ -266,6 +304,6 @@ def test_what_the_snap_length_hides_is_said() -> None:
 
 
 def test_gre_that_is_no_tunnel_of_frames_is_no_fault() -> None:
-    plain = packet(gre(ipv4(pattern(40), 17), word=0, proto=0x0800), 47)
+    plain = packet(gre(TCP4[14:], word=0, proto=0x0800), 47)
     assert all(f.severity == Severity.INFO for f in found([plain, *SOUND]).values())
     assert found([ethernet(pattern(60), 0x88B5)]) == {}

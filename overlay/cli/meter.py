@@ -12,7 +12,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from overlay import Batch, CaptureError, Profile
+from overlay import PROTOCOLS, Batch, CaptureError, Profile
 from overlay.io.device import burst as empty_burst
 from overlay.io.pcap import Burst
 from overlay.traffic import Counts, Meter, Report
@@ -78,7 +78,7 @@ def _listen(
     count: int | None,
 ) -> dict[str, int]:  # fmt: skip
     """Take what arrives until it is enough, or Ctrl-C; what the device lost."""
-    batch = empty_burst(512)
+    batch = empty_burst(2048)
     begun = heard = time.monotonic()
     first = 0
     try:
@@ -163,6 +163,10 @@ def _show(report: Report, streams: bool) -> None:
               help="Frames that were sent, or what overlay generate --json wrote.")  # fmt: skip
 @click.option("--streams", is_flag=True, help="A table of the streams, too.")
 @click.option("--from-first", is_flag=True, help="Count from the first number seen, not from 0.")
+@click.option(
+    "--protocol", "protocols", type=click.Choice(list(PROTOCOLS)), multiple=True,
+    help="A protocol to take; repeatable.",
+)  # fmt: skip
 @PROFILE
 @PORT
 @click.option(
@@ -179,7 +183,8 @@ def _show(report: Report, streams: bool) -> None:
 @JSON
 @click.option("--strict", is_flag=True, help="Exit status 1 if frames were lost or corrupted.")
 def command(
-    source: str | None, sent: str | None, streams: bool, from_first: bool, profile: str, port: int,
+    source: str | None, sent: str | None, streams: bool, from_first: bool,
+    protocols: tuple[str, ...], profile: str, port: int,
     depth: int, interface: str | None, tap: str | None, udp: str | None, seconds: float | None,
     idle: float | None, count: int | None, as_json: bool, strict: bool,
 ) -> int:  # fmt: skip
@@ -192,7 +197,9 @@ def command(
     """
     if sum(bool(place) for place in (source, interface, tap, udp)) != 1:
         raise click.UsageError("say where from: IN, --interface, --tap or --udp, one of them")
-    chosen: Profile = profile_of(profile, vxlan_port=port)
+    chosen: Profile = profile_of(
+        profile, vxlan_port=port, **({"protocols": protocols} if protocols else {})
+    )
     told = _sent(sent)
     meter = Meter(from_first=from_first)
     gauge = _Gauge(meter)

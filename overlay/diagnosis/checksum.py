@@ -15,8 +15,8 @@ from .words import Bools, Numbers, fold
 
 __all__ = ["ChecksumDetector"]
 
-#: The IP packet that no link carries in one piece.
-_JUMBO = 9216
+#: An IP packet above this, its checksum unfinished, is one that a NIC has yet to cut (GSO).
+_LARGE = 1600
 
 
 class ChecksumDetector:
@@ -152,7 +152,7 @@ class ChecksumDetector:
                == 0xFFFF)
         )  # fmt: skip
         # A super-packet, or an outer checksum that waits as well: the NIC has not seen it yet.
-        waits = (o.size > _JUMBO) | (has_sum & ~outer_right)
+        waits = (o.size > _LARGE) | (has_sum & ~outer_right)
         waits |= (o.family == 4) & (words.word(o.l3 + 10) == 0)
         find.rows("inner-checksum-offloaded", sight, inner.unfinished & waits, seen)
         find.rows("inner-checksum-unfinished", sight, inner.unfinished & ~waits, seen)

@@ -29,7 +29,20 @@ from .path import PathDetector
 from .refused import RefusedDetector
 from .report import Report, TunnelReport
 from .segment import SegmentDetector, SegmentKeys
-from .sight import GENEVE, GPE, NAMES, NO_KEY, NVGRE, VXLAN, Detector, Finisher, Sight
+from .sight import (
+    ERSPAN,
+    GENEVE,
+    GPE,
+    GRE,
+    NAMES,
+    NO_KEY,
+    NVGRE,
+    STT,
+    VXLAN,
+    Detector,
+    Finisher,
+    Sight,
+)
 from .symmetry import SymmetryDetector
 from .table import NOWHERE, Table
 from .tcp import TcpDetector
@@ -77,6 +90,7 @@ class Diagnoser:
         self._ends: dict[int, tuple[str, str]] = {}
         self._packets = self._bytes = self._others = self._unplaced = 0
         found = self._findings
+        self._words: Words | None = None
         self._flows = Flows()
         self._segments = SegmentKeys()
         self._checksums = ChecksumDetector(found)
@@ -106,7 +120,7 @@ class Diagnoser:
 
     def _look(self, burst: Burst) -> Sight:
         batch, first, rows = burst.batch, burst.first, len(burst)
-        words = Words(batch.data)
+        self._words = words = Words(batch.data, self._words)
         headers = outer.parse(words, batch, self._lenient)
         found = overlay.inspect_batch(batch, self._lenient)
         status = found.status.astype(np.int64)
@@ -119,9 +133,10 @@ class Diagnoser:
             self._segments.take(words, headers, key)
         frame = np.where(taken, found.frame_offset, 0).astype(np.int64)
         end = frame + np.where(taken, found.frame_wire, 0).astype(np.int64)
+        raw = _carries_ip(words, headers, protocol)
         return Sight(
             profile=self._lenient, words=words, outer=headers,
-            inner=inner.parse(words, taken, frame, end, headers.stop),
+            inner=inner.parse(words, taken, raw, frame, end, headers.stop),
             number=np.arange(first + 1, first + rows + 1, dtype=np.int64),
             time=burst.timestamps.astype(np.int64), interface=burst.interface.astype(np.int64),
             status=status, strict_status=strict,
@@ -194,6 +209,22 @@ class Diagnoser:
             packets=known["packets"], bytes=known["bytes"], begin=known["begin"],
             end=known["end"], packet=known["first"], findings=findings,
         )  # fmt: skip
+
+
+def _carries_ip(words: Words, headers: outer.Outer, protocol: Numbers) -> Bools:
+    """Which packets carry IP without Ethernet, by their tunnel header."""
+    newer = protocol > STT
+    if not newer.any():
+        return newer
+    at = headers.l4 + np.where(headers.protocol == outer.UDP, 8, 0)
+    said = words.word(at + 2)
+    by_type = np.isin(protocol, (GENEVE, GRE)) & np.isin(said, (0x0800, 0x86DD))
+    by_number = (protocol == GPE) & (words.byte(at) & 0x04 != 0) & np.isin(said & 0xFF, (1, 2))
+    type_3 = (protocol == ERSPAN) & (said == 0x22EB)
+    mirror = at + 4 + np.where(words.word(at) & 0x1000 != 0, 4, 0)
+    by_frame = type_3 & (words.word(mirror + 10) >> 10 & 0x1F == 2)
+    carries: Bools = by_type | by_number | by_frame
+    return carries
 
 
 def _keys(words: Words, headers: outer.Outer, status: Numbers) -> Hashes:

@@ -55,8 +55,9 @@ class Flows:
         gre = o.protocol[rows] == GRE
         entropy = o.sport[rows]
         if gre.any():
-            checked = sight.words.word(at) & 0x8000 != 0
-            entropy = np.where(gre, sight.words.double(at + np.where(checked, 8, 4)), entropy)
+            flags = sight.words.word(at)
+            key = sight.words.double(at + np.where(flags & 0x8000, 8, 4))
+            entropy = np.where(gre, np.where(flags & 0x2000, key, 0), entropy)
         new = np.flatnonzero(fresh)[::-1]  # of several, the first packet stays
         table = self.table
         table["pair"][slots[new]] = sight.pair[rows[new]]

@@ -25,8 +25,10 @@ class Inner:
     ``family`` is not 0, those of ports where ``l4`` is not 0.
     """
 
-    #: Whether an Ethernet header of the frame is here.
+    #: Whether an Ethernet header of the frame is here, or an IP header where the tunnel carries IP.
     here: Bools
+    #: Whether it carries IP, without Ethernet: MAC addresses are 0.
+    raw: Bools
     #: Where the frame begins, and where it ends on the wire and in the capture.
     at: Numbers
     end: Numbers
@@ -60,21 +62,24 @@ def _mac(words: Words, at: Numbers) -> Numbers:
     return words.word(at) << 32 | words.double(at + 2)
 
 
-def parse(words: Words, here: Bools, at: Numbers, end: Numbers, stop: Numbers) -> Inner:
+def parse(words: Words, here: Bools, raw: Bools, at: Numbers, end: Numbers, stop: Numbers) -> Inner:
     """The frames at these places.
 
     :param here: which rows have one.
+    :param raw: which carry IP without Ethernet.
     :param at: where it begins.
     :param end: where it ends by the lengths of the outer headers.
     :param stop: where what the capture holds of it ends.
     """
     stop = np.minimum(stop, end)
-    here = here & (at + 14 <= stop)
-    kind = words.word(at + 12)
-    l3 = at + 14
+    raw = here & raw
+    here = here & (at + np.where(raw, 20, 14) <= stop)
+    version = words.byte(at) >> 4
+    kind = np.where(raw, np.where(version == 4, 0x0800, 0x86DD), words.word(at + 12))
+    l3 = at + np.where(raw, 0, 14)
     vid = np.zeros_like(at)
     for turn in range(2):
-        tagged = here & np.isin(kind, _TAGS) & (l3 + 4 <= stop)
+        tagged = here & ~raw & np.isin(kind, _TAGS) & (l3 + 4 <= stop)
         if not tagged.any():
             break
         if turn == 0:
@@ -105,8 +110,9 @@ def parse(words: Words, here: Bools, at: Numbers, end: Numbers, stop: Numbers) -
     start = l3 + header
     readable = (family != 0) & ~fragment & ports & (start + 8 <= stop)
     return Inner(
-        here=here, at=at, end=end, stop=stop, kind=kind, vid=vid,
-        source_mac=_mac(words, at + 6), destination_mac=_mac(words, at),
+        here=here, raw=raw, at=at, end=end, stop=stop, kind=kind, vid=vid,
+        source_mac=np.where(raw, 0, _mac(words, at + 6)),
+        destination_mac=np.where(raw, 0, _mac(words, at)),
         family=family, l3=l3, protocol=protocol, tos=tos, source=source, destination=destination,
         l4=np.where(readable, start, 0), ip_end=l3 + size, header=header,
         sport=np.where(readable, words.word(start), 0),

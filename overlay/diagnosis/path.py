@@ -12,7 +12,7 @@ from .findings import Findings
 from .flow import FlowRows, Flows
 from .outer import GRE
 from .report import Severity
-from .sight import Sight
+from .sight import NVGRE, Sight
 from .words import Hashes, Numbers, mix
 
 __all__ = ["PathDetector"]
@@ -33,12 +33,16 @@ class PathDetector:
         self._flows = flows
         self._paths = paths
         self._gre: set[int] = set()  # tunnels without ports
+        self._plain: set[int] = set()  # and without a FlowID
 
     def take(self, sight: Sight, found: FlowRows) -> None:
         changed, before = self._flows.changes(found)
         gre = sight.outer.protocol[found.rows] == GRE
         if gre.any():
-            self._gre.update(np.unique(sight.tunnel[found.rows[gre]]).tolist())
+            rows = found.rows[gre]
+            self._gre.update(np.unique(sight.tunnel[rows]).tolist())
+            plain = rows[sight.protocol[rows] != NVGRE]
+            self._plain.update(np.unique(sight.tunnel[plain]).tolist())
         if not changed.any():
             return
         again = self._flows.table["changes"][found.slots] > 1
@@ -89,7 +93,9 @@ class PathDetector:
         else:
             return
         first = int(table["first"][slots[1]])  # with the second flow it can be seen
-        self._findings.add(kind, tunnel, [first], int(packets.sum()), said)
+        # GRE has nothing else than its key: that it is one is no fault of the sender.
+        severity = Severity.INFO if tunnel in self._plain else None
+        self._findings.add(kind, tunnel, [first], int(packets.sum()), said, severity=severity)
 
     def left_out(self) -> dict[str, int]:
         return {"flows": self._flows.table.lost}

@@ -62,6 +62,23 @@ ROWS: dict[str, tuple[Severity, str]] = {
     "STT_L4_OFFSET": (_ERROR, "The receiver drops it: the sender's offload fields are wrong."),
     "STT_L4_HEADER": (_ERROR, "The receiver drops it: the sender's offload fields are wrong."),
     "STT_OFFLOAD": (_ERROR, "The receiver drops it: offload fields and inner packet differ."),
+    "GENEVE_VERSION": (_ERROR, "Receivers drop it: this is no GENEVE of version 0."),
+    "GENEVE_CONTROL": (_INFO, "A packet of the control plane (OAM): it carries no tenant's frame."),
+    "GENEVE_PROTOCOL": (_WARNING, "Receivers of Ethernet drop it: let the sender carry Ethernet."),
+    "GENEVE_OPTIONS": (_ERROR, "Receivers drop it: the sender's option lengths are wrong."),
+    "GENEVE_CRITICAL": (_ERROR, "Receivers that do not know the option drop it: teach them, or "
+                                "let the sender leave it out."),
+    "GPE_VERSION": (_ERROR, "Receivers drop it: this is no VXLAN-GPE of version 0."),
+    "GPE_CONTROL": (_INFO, "A packet of the control plane (OAM): it carries no tenant's frame."),
+    "GPE_NEXT_PROTOCOL": (_WARNING, "Receivers of Ethernet drop it: check what the sender carries "
+                                    "(NSH, MPLS)."),
+    "GPE_SHIM": (_WARNING, "Too many shim headers: look at the sender."),
+    "ERSPAN_VERSION": (_WARNING, "ERSPAN version and GRE protocol differ: set the same type at "
+                                 "both ends."),
+    "ERSPAN_SEQUENCE": (_WARNING, "Some senders leave the sequence number out; receivers that "
+                                  "insist on it drop the mirror."),
+    "ERSPAN_FRAME_TYPE": (_WARNING, "The mirror carries neither Ethernet nor IP: look at the "
+                                    "session's source."),
     "UNKNOWN_KEY": (_WARNING, "No network has this key here: check the mapping of both ends."),
     "INNER_TOO_SHORT": (_WARNING, "There is no Ethernet frame in the tunnel: look at the sender."),
     "INNER_TAGGED": (_WARNING, "NVGRE carries no VLAN tags (RFC 7637 3.3): strip them before the "

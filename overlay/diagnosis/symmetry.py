@@ -56,7 +56,8 @@ class SymmetryDetector:
         rows = np.flatnonzero(sight.taken & sight.inner.here & (sight.tunnel != NOWHERE))
         if rows.size:
             self._take_ends(sight, rows)
-            unicast = sight.inner.is_unicast[rows] & (sight.inner.source_mac[rows] != 0)
+            i = sight.inner
+            unicast = i.is_unicast[rows] & ((i.source_mac[rows] != 0) | i.raw[rows])
             self._take_talks(sight, rows[unicast])
             self._take_macs(sight, rows)
 

@@ -48,9 +48,15 @@ class Words:
     """Big-endian numbers at any byte of ``data``, a uint8 array, for many rows at once.
 
     Positions are int64 columns; results are too, but for :meth:`long`.
+
+    :param data: what to read.
+    :param before: words that are not read any more, whose memory is taken.
     """
 
-    def __init__(self, data: npt.NDArray[np.uint8]) -> None:
+    _room: Hashes
+
+    def __init__(self, data: npt.NDArray[np.uint8], before: Words | None = None) -> None:
+        self._room = np.empty(0, np.uint64) if before is None else before._room
         if data.size < 16:
             data = np.concatenate([data, np.zeros(16, np.uint8)])
         self.data = data
@@ -113,7 +119,9 @@ class Words:
         shift = -self.data.ctypes.data & 3
         data = self.data[shift:]
         words = data[: data.size & ~3].view("<u4")
-        so_far = np.empty(words.size + 1, np.uint64)
+        if self._room.size <= words.size:
+            self._room = np.empty(words.size + words.size // 4 + 1, np.uint64)
+        so_far = self._room[: words.size + 1]
         so_far[0] = 0
         np.cumsum(words, dtype=np.uint64, out=so_far[1:])
         rest = int.from_bytes(data[words.size * 4 :].tobytes(), "little")

@@ -101,8 +101,8 @@ class Sent:
     """What :func:`send` did.
 
     ``frames``, ``frame_bytes``: made.  ``packets``, ``bytes``: that the device took.
-    ``keys``: how many of each key.  ``drops``: the others, by reason.  ``seconds``: from
-    the first to the last.
+    ``keys``: how many of each key, none without tunnels.  ``drops``: the others, by
+    reason.  ``seconds``: from the first to the last.
     ``slipped``: seconds of the schedule that were let go, since the sender was too slow.
     """
 
@@ -179,7 +179,8 @@ def send(
                 done.slipped += (behind - SLACK) / 1e9
         at = first + done.frames
         batch = sweep.packets(at, rows, times=time.time_ns(), batch=batch)
-        _put(device, batch, sweep.keys(at, rows), done)
+        keys = sweep.keys(at, rows) if sweep.tunnels else None
+        _put(device, batch, keys, done)
         done.frames += rows
         done.frame_bytes += int(sweep.sizes(at, rows).sum())
         done.seconds = (time.monotonic_ns() - begun) / 1e9
@@ -196,9 +197,9 @@ def _put(device: Device, batch: Batch, keys: Any, done: Sent) -> None:
         went = before & (batch.status == Status.OK)
         done.packets += int(np.count_nonzero(went))
         done.bytes += int(batch.wire[went].sum(dtype=np.int64))
-        numbers, counts = np.unique(keys[went], return_counts=True)
-        for key, number in zip(numbers.tolist(), counts.tolist(), strict=True):
-            done.keys[key] += number
+        if keys is not None:
+            numbers, counts = np.unique(keys[went], return_counts=True)
+            done.keys.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
         full = before & (batch.status == Status.DEVICE_FULL)
         lost = before & ~went & ~full
         if full.any() and time.monotonic() > until:
@@ -213,4 +214,5 @@ def _put(device: Device, batch: Batch, keys: Any, done: Sent) -> None:
         )
         for name in ("key", "protocol", "link", "mss", "checksum"):
             getattr(again, name)[:] = getattr(batch, name)[full]
-        batch, keys, before = again, keys[full], np.ones(again.count, np.bool_)
+        keys = None if keys is None else keys[full]
+        batch, before = again, np.ones(again.count, np.bool_)
