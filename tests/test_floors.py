@@ -42,7 +42,7 @@ PYTHON_FLOORS = [
     {"__main__"},
 ]
 # (who, whom): imports upwards that are made at call time.
-UPWARDS = {("batch", "io"), ("codec", "_backend")}
+UPWARDS = {("batch", "io"), ("codec", "_backend"), ("cost", "scapy")}
 
 C_FLOORS = [
     {"overlay"},
