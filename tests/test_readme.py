@@ -89,6 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_pcap(tmp_path / "packets.pcap", [t.encap(frame) for t in tunnels for frame in frames])
     (tmp_path / "overlay.toml").write_text(MISTAKES)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(overlay.__file__).parent.parent))
     return tmp_path
 

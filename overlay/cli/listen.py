@@ -235,10 +235,10 @@ def command(
             reflector = _reflector(undo, reflect, places) if reflect else None
             with explained():
                 health = undo.enter_context(HealthCheck(health_check)) if health_check else None
-            piped = target == "-" and tap is None
+            piped = out if isinstance(out, Stream) and target == "-" else None
             mirror = Mirror(
                 feeds, out, tally, depth=depth, count=count, seconds=seconds,
-                reflector=reflector, reader=sys.stdout.buffer if piped else None,
+                reflector=reflector, reader=piped,
             )  # fmt: skip
             mirror.run(stop)
         mirror.settle()

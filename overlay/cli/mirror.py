@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import click
 import numpy as np
@@ -129,6 +129,11 @@ class Stream(CaptureWriter):
         if self._file is not None:
             self._file.flush()
 
+    def fileno(self) -> int:
+        """What its reader reads from.  Raises OSError or ValueError where it is no file."""
+        assert self._file is not None
+        return self._file.fileno()
+
 
 class Frames:
     """A TAP interface: the frames go to whoever uses it."""
@@ -172,7 +177,7 @@ class Mirror:
 
     :param count: frames after which it ends, or None.
     :param seconds: after which it ends, or None.
-    :param reader: the file whose reader may go away, or None.
+    :param reader: the stream whose reader may go away, or None.
     """
 
     def __init__(
@@ -185,7 +190,7 @@ class Mirror:
         count: int | None = None,
         seconds: float | None = None,
         reflector: Reflector | None = None,
-        reader: IO[bytes] | None = None,
+        reader: Stream | None = None,
     ) -> None:
         self._feeds = feeds
         self._target = target
