@@ -17,15 +17,13 @@ import command
 import frames
 from lab import need_hosts, need_tap
 from mirror import KEY, SOME, Listening, a_host, datagram, send, tunnel, two_hosts
-from overlay import PROTOCOLS
 from overlay.io.pcap import open_capture
 from overlay.lab.host import Host
 from veth import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sockets are Linux's")
 
-_PORTS = {"vxlan": 4789, "geneve": 6081, "vxlan-gpe": 4790}
-SPOKEN = {name: port for name, port in _PORTS.items() if name in PROTOCOLS}
+SPOKEN = {"vxlan": 4789, "geneve": 6081, "vxlan-gpe": 4790}
 over = pytest.mark.parametrize("name", SPOKEN)
 
 
@@ -117,6 +115,24 @@ def test_several_ports_and_a_protocol_on_a_port_of_its_own(host: Host, tmp_path:
     assert sorted((row[3], row[0]) for row in command.packets(out)) == [
         (0, frames.UDP4), (1, frames.TCP4)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["geneve", "vxlan-gpe"])
+def test_packets_without_ethernet_of_a_train(host: Host, tmp_path: Path, name: str) -> None:
+    """The kernel gives datagrams of one flow back to back: each has its header all the same."""
+    out = tmp_path / "mirror.pcap"
+    port = SPOKEN[name]
+    listening = Listening(host, f"127.0.0.1:{port}", "-w", out, "--count", 20, "--json",
+                          ports=(port,))  # fmt: skip
+    some = [frames.udp_frame(bytes([n]) * 100) for n in range(20)]
+    datagrams = [datagram(tunnel(name, payload="ip").encap(frame)) for frame in some]
+    with host.entered():
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with s:
+        s.setsockopt(socket.IPPROTO_UDP, 103, len(datagrams[0]))  # UDP_SEGMENT
+        s.sendto(b"".join(datagrams), ("127.0.0.1", port))
+    assert listening.report(None)["frames"] == 20
+    assert written(out) == [bytes(12) + frame[12:] for frame in some]
 
 
 def test_tunnels_within_tunnels(host: Host, tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def config(interface: str) -> list[str]:
         devices = {name: name for _, name in socket.if_nameindex()}
         ask("device", "Interface", "selector", "What arrives there; needs CAP_NET_RAW",
             values=devices)  # fmt: skip
-        ask("protocol", "Protocol", "selector", "Which tunnels to take", values={"all": "All"} | names)
+        ask("protocol", "Protocol", "selector", "Which tunnels to take",
+            values={"all": "All"} | names)  # fmt: skip
         ask("port", "UDP port", "unsigned", "Of the protocol, where it has one; 0 is its own",
             "{range=0,65535}{default=0}")  # fmt: skip
     ask("keys", "Keys", "string", "VNIs, VSIDs or Context IDs to take, with commas; empty for all",

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from overlay import Batch, Profile, Status
-from overlay.io.device import Device, burst
+from overlay.io.device import Device, burst, live
 from overlay.io.pcap import Burst, CaptureWriter
 from overlay.io.reflector import Reflector
 from overlay.io.rotation import Rotation
@@ -88,6 +88,7 @@ class Feed:
         self._stamped = device if isinstance(device, Udp) else None
         self._number = number
         self._numbers = np.zeros(0, np.uint32)
+        self._roomy: Batch | None = None
 
     def recv(self, batch: Batch, times: npt.NDArray[np.int64]) -> Burst | None:
         """What waits, with the kernel's times where it says them, else with the time now."""
@@ -100,7 +101,20 @@ class Feed:
             return None
         if self._numbers.size < rows:
             self._numbers = np.full(batch.capacity, self._number, np.uint32)
+        if self.profile.protocols != ("vxlan",) and bool((batch.base == batch.offset).any()):
+            batch = self._with_headroom(batch)
         return Burst(batch, 0, 0, self._numbers[:rows], times=times[:rows])
+
+    def _with_headroom(self, batch: Batch) -> Batch:
+        """A copy with room before every row: a tunnel that carries IP gets an Ethernet header,
+        for which there is none between the datagrams of a train."""
+        rows = np.arange(batch.count, dtype=np.uint32)
+        if self._roomy is None or self._roomy.capacity < batch.count:
+            self._roomy = burst(batch.capacity, _BYTES + 1024 * batch.capacity)
+        self._roomy.clear()
+        if live().copy_rows(batch, rows, self._roomy) < batch.count:
+            return batch
+        return self._roomy
 
 
 class Target(Sink, Protocol):
