@@ -22,13 +22,14 @@ struct erspan_answer erspan_check_header(const struct ov_policy *y, const uint8_
     uint16_t flags = get16(gre);
     bool third = get16(gre + 2) == GRE_ERSPAN3;
     int status = gre_check_version(flags);
-    if (status == OV_OK && ((flags & (GRE_C | GRE_K)) != 0 || (third && !(flags & GRE_S))))
+    bool unnumbered = third && !(flags & GRE_S) && y->base != OV_LENIENT;
+    if (status == OV_OK && ((flags & (GRE_C | GRE_K)) != 0 || unnumbered))
         status = OV_ERSPAN_SEQUENCE;
     if (status == OV_OK)
         status = gre_check_fields(y, gre, flags, left, whole);
     answer.length = gre_length(flags);
     answer.status = (uint8_t)status;
-    if (status != OV_OK || !(flags & GRE_S))
+    if (status != OV_OK || (!third && !(flags & GRE_S)))
         return answer;
 
     const uint8_t *header = gre + answer.length;
@@ -101,11 +102,11 @@ int erspan_describe(const uint8_t *header, size_t length, const struct outer *o,
         return -1;
     config->key = ERSPAN_NO_SESSION;
     config->erspan_type = 1;
-    if (!(get16(gre) & GRE_S))
+    if (!third && !(get16(gre) & GRE_S))
         return 0;
-    const uint8_t *erspan = gre + GRE_BASE + 4;
+    const uint8_t *erspan = gre + gre_length(get16(gre));
     config->key = get16(erspan + 2) & ERSPAN_SESSION;
-    config->sequence = get32(gre + GRE_BASE);
+    config->sequence = get16(gre) & GRE_S ? get32(gre + GRE_BASE) : 0;
     config->erspan_type = third ? 3 : 2;
     config->erspan_vlan = get16(erspan) & 0xFFF;
     config->erspan_cos = erspan[2] >> 5;

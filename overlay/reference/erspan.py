@@ -95,10 +95,11 @@ def build(tunnel: ERSPAN, frame: bytes, number: int) -> bytes:
 def parse(outer: Outer, profile: Profile) -> Carried:
     """Steps 9 to 11: the GRE and ERSPAN headers.  Raises :class:`DecapError`."""
     flags, protocol = parse_first(outer)
-    if flags & (FLAG_C | FLAG_K) or (protocol == ERSPAN_III and not flags & FLAG_S):
+    unnumbered = protocol == ERSPAN_III and not flags & FLAG_S
+    if flags & (FLAG_C | FLAG_K) or (unnumbered and profile.base != "lenient"):
         raise DecapError(Status.ERSPAN_SEQUENCE)
     at = parse_fields(outer, flags, profile).end
-    if not flags & FLAG_S:
+    if protocol == ERSPAN_II and not flags & FLAG_S:
         return Carried.of(outer, "erspan", NO_KEY, at)
 
     end = at + (HEADER_II if protocol == ERSPAN_II else HEADER_III)
@@ -135,9 +136,13 @@ def _ethertype(outer: Outer, at: int, frame_type: int, profile: Profile) -> int:
 def describe(header: bytes, l4: int) -> dict[str, Any]:
     """The fields of the tunnel that are ERSPAN's."""
     flags, protocol = struct.unpack_from("!HH", header, l4)
-    if not flags & FLAG_S:
+    at, sequence = l4 + GRE_HEADER, 0
+    if flags & FLAG_S:
+        sequence = struct.unpack_from("!I", header, at)[0]
+        at += SEQUENCE
+    elif protocol == ERSPAN_II:
         return {"type": 1}
-    sequence, first, second = struct.unpack_from("!IHH", header, l4 + GRE_HEADER)
+    first, second = struct.unpack_from("!HH", header, at)
     fields: dict[str, Any] = {
         "session_id": second & SESSION,
         "vlan": first & 0x0FFF,
@@ -146,7 +151,7 @@ def describe(header: bytes, l4: int) -> dict[str, Any]:
         "truncated": second & FLAG_T != 0,
         "sequence": sequence,
     }
-    at = l4 + GRE_HEADER + SEQUENCE + 4
+    at += 4
     if protocol == ERSPAN_II:
         index = struct.unpack_from("!I", header, at)[0] & 0xFFFFF
         return {"type": 2, "index": index, **fields}
