@@ -90,8 +90,8 @@ class Decapsulator:
 
     def __init__(
         self, profile: Profile, writer: Sink, tally: Tally, *, depth: int = 1,
-        resegment: bool = False, plain: bool = False, selection: Selection | None = None, fragments: bool = True,
-        comments: bool = False, table: TableWriter | None = None,
+        resegment: bool = False, plain: bool = False, selection: Selection | None = None,
+        fragments: bool = True, comments: bool = False, table: TableWriter | None = None,
     ) -> None:  # fmt: skip
         self._profile = profile
         self._writer = writer
