@@ -139,15 +139,6 @@ class Stream(CaptureWriter):
     def turn(self) -> None:
         pass
 
-    def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-
-    def fileno(self) -> int:
-        """What its reader reads from.  Raises OSError or ValueError where it is no file."""
-        assert self._file is not None
-        return self._file.fileno()
-
 
 class Frames:
     """A TAP interface: the frames go to whoever uses it."""

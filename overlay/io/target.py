@@ -74,6 +74,17 @@ class Target:
                 view = view[written:]
         return size
 
+    def flush(self) -> None:
+        """Let a reader see what is written."""
+        assert self._file is not None
+        with naming(self.name):
+            self._file.flush()
+
+    def fileno(self) -> int:
+        """The file's number.  Raises OSError or ValueError where it is no file of the system."""
+        assert self._file is not None
+        return self._file.fileno()
+
     def close(self) -> None:
         """Finish: the file takes its name."""
         assert self._file is not None

@@ -228,6 +228,14 @@ class CaptureWriter:
         """Bytes written so far."""
         return self._target.bytes
 
+    def flush(self) -> None:
+        """Let a reader of the stream see what is written."""
+        self._target.flush()
+
+    def fileno(self) -> int:
+        """The file's number.  Raises OSError or ValueError where it is no file of the system."""
+        return self._target.fileno()
+
     # -- the end ----------------------------------------------------------------
 
     def close(self) -> None:
