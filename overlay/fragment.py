@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .batch import Batch
-from .codec import Codec, byte_view, nanoseconds
+from .codec import byte_view, nanoseconds
 from .errors import ConfigError, DecapError, Status
 from .tunnel import integer
 
@@ -59,8 +59,6 @@ class FragmentReassembler(ABC):
     :param memory: bytes of payload held at most, in pages of 2048; when it is short, the
         source that has most of it loses its oldest datagram.  At least 262144.
     """
-
-    codec: Codec
 
     def __init__(self, timeout: float = 30.0, memory: int = 4 << 20) -> None:
         if nanoseconds(timeout) == 0:

@@ -18,7 +18,7 @@ from overlay.io.pcap import Burst
 from overlay.traffic import Counts, Meter, Report
 
 from . import DONE, FAILED, REFUSED, fail
-from .decap import Decapsulator
+from .decapsulator import Decapsulator
 from .device import opened
 from .option import JSON, PORT, PROFILE, profile_of
 from .stream import Tally, open_input, print_table, watched
@@ -204,7 +204,7 @@ def command(
     meter = Meter(from_first=from_first)
     gauge = _Gauge(meter)
     tally = Tally("packets", "frames")
-    work = Decapsulator(chosen, depth, False, gauge, tally, plain=True)
+    work = Decapsulator(chosen, gauge, tally, depth=depth, plain=True)
     lost: dict[str, int] = {}
     broken: CaptureError | None = None
     if source is not None:

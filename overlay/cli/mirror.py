@@ -27,7 +27,7 @@ from overlay.io.rotation import Rotation
 from overlay.io.tap import Tap
 from overlay.io.udp import Udp
 
-from .decap import Decapsulator
+from .decapsulator import Decapsulator
 from .stream import Sink, Tally, is_watched
 
 __all__ = ["Feed", "Frames", "Mirror", "Stop", "Stream", "finished"]
@@ -139,15 +139,6 @@ class Stream(CaptureWriter):
     def turn(self) -> None:
         pass
 
-    def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-
-    def fileno(self) -> int:
-        """What its reader reads from.  Raises OSError or ValueError where it is no file."""
-        assert self._file is not None
-        return self._file.fileno()
-
 
 class Frames:
     """A TAP interface: the frames go to whoever uses it."""
@@ -209,7 +200,7 @@ class Mirror:
         self._feeds = feeds
         self._target = target
         self._tally = tally
-        self._works = [Decapsulator(f.profile, depth, False, target, tally) for f in feeds]
+        self._works = [Decapsulator(f.profile, target, tally, depth=depth) for f in feeds]
         self._count = count
         self._end = float("inf") if seconds is None else time.monotonic() + seconds
         self._reflector = reflector

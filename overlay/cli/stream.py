@@ -154,6 +154,8 @@ class Tally:
         self.protocols: Counter[str] = Counter()
         self.drops: Counter[Status] = Counter()
         self.facts: dict[str, int] = {}
+        self.filtered: Counter[str] = Counter()
+        self.nested = 0
 
     def drop(self, batch: Batch) -> None:
         """Count the rows of a batch that were refused, by reason."""
@@ -172,6 +174,7 @@ class Tally:
             f"bytes_of_{wrote}": self.bytes_written,
             **({"protocols": dict(self.protocols)} if self.protocols else {}),
             **self.facts,
+            **({"filtered": dict(self.filtered)} if self.filtered else {}),
             "refused": self.refused,
             "drops": {status.name: n for status, n in sorted(self.drops.items())},
             "seconds": round(time.perf_counter() - self._begun, 6),
@@ -193,6 +196,8 @@ class Tally:
             rows.append((f"{count:,}", f"  {name}", ""))
         for name, count in self.facts.items():
             rows.append((f"{count:,}", name.replace("_", " "), ""))
+        for name, count in self.filtered.items():
+            rows.append((f"{count:,}", f"left out by {name}", ""))
         for status, count in self.drops.most_common():
             rows.append((f"{count:,}", f"refused: {status.name}", status.text))
         right, left = (max(len(row[column]) for row in rows) for column in (0, 1))

@@ -1,17 +1,11 @@
 """Writer: pcap and pcapng files, whole bursts at a time.
 
-A file is written beside its name and takes it when it is done, so that
-nothing half-written is ever seen under that name.  What must not live here:
-reading.
+What must not live here: reading, and how a file takes its name (:mod:`.target`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
 import os
-import stat
 import struct
 from collections.abc import Sequence
 from types import TracebackType
@@ -25,7 +19,7 @@ from overlay.errors import ConfigError
 
 from . import record
 from .block import Interface
-from .naming import naming
+from .target import Target
 
 if TYPE_CHECKING:
     from .pcap import Burst
@@ -36,7 +30,9 @@ __all__ = ["CaptureWriter"]
 SNAPLEN = 262144
 
 _ENHANCED = 28  # bytes of an enhanced packet block before its packet
-_FLAGS = 12  # bytes of the option epb_flags and the end of options
+_FLAGS = 8  # bytes of the option epb_flags
+_END = 4  # and of the end of options, where there are any
+_REMEMBERED = 65536  # comments
 _FLAGS_OPTION = struct.unpack("=I", struct.pack("=HH", 2, 4))[0]
 
 
@@ -70,17 +66,11 @@ class CaptureWriter:
         self.format = format
         self.nanosecond = nanosecond or format == "pcapng"
         self.packets = 0
-        self.bytes = 0
         self._arena = Batch.packed(1, 1)
         self._described = 0
-        self._target: str | None = None
-        self._temporary: str | None = None
-        self._own = not hasattr(path, "write")
-        self._name = path if self._own else getattr(path, "name", None)
-        self._file: IO[bytes] | None = None
+        self._options: dict[tuple[str, ...], bytes] = {}
+        self._target = Target(path)
         try:
-            with naming(self._name):
-                self._open(path)
             if format == "pcap":
                 magic = 0xA1B23C4D if nanosecond else 0xA1B2C3D4
                 self._put(struct.pack("=IHHiIII", magic, 2, 4, 0, 0, SNAPLEN, linktype))
@@ -91,27 +81,6 @@ class CaptureWriter:
         except BaseException:
             self.discard()
             raise
-
-    def _open(self, path: Any) -> None:
-        if not self._own:
-            self._file = path
-            return
-        target = os.path.realpath(os.fspath(path))
-        try:
-            mode: int | None = os.stat(target).st_mode
-        except FileNotFoundError:
-            mode = None
-        if mode is not None and not stat.S_ISREG(mode):  # a device or a named pipe
-            self._file = open(target, "wb", buffering=0)  # noqa: SIM115 - close() closes it
-            return
-        folder, name = os.path.split(target)
-        temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}")
-        self._target, self._temporary = target, temporary  # discard() takes it away from now on
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        number = os.open(temporary, flags, 0o666 if mode is None else 0o600)
-        self._file = io.FileIO(number, "wb")
-        if mode is not None:
-            os.fchmod(number, stat.S_IMODE(mode))
 
     # -- writing --------------------------------------------------------------
 
@@ -143,6 +112,7 @@ class CaptureWriter:
         interface: npt.ArrayLike = 0,
         *,
         direction: Literal["in", "out"] | None = None,
+        comments: Sequence[tuple[str, ...]] | None = None,
     ) -> int:
         """Write the rows whose status is OK; returns how many.
 
@@ -150,16 +120,19 @@ class CaptureWriter:
         :param interface: pcapng: number of the interface, one a row, or one for all.
         :param direction: pcapng: says of each packet that the interface received
             or sent it.
+        :param comments: pcapng: what is said of each packet, a tuple of texts a row.
         """
         if direction not in (None, "in", "out") or (direction and self.format == "pcap"):
             raise ConfigError("direction", direction, "'in' or 'out' for pcapng, or None")
+        if comments is not None and (self.format == "pcap" or len(comments) != batch.count):
+            raise ConfigError("comments", f"<{len(comments)}>", "one a row, for pcapng, or None")
         times: Any = np.broadcast_to(np.asarray(timestamps, np.int64), batch.count)
         if self.format == "pcap":
             times = record.stamps(times, self.nanosecond)
         numbers = np.broadcast_to(np.asarray(interface, np.uint32), batch.count)
         if self.format == "pcapng":
             flags = 0 if direction is None else {"in": 1, "out": 2}[direction]
-            return self._write_blocks(batch, times, numbers, flags)
+            return self._write_blocks(batch, times, numbers, flags, comments)
         return self.write_all(batch, times, numbers)
 
     def write_all(
@@ -197,6 +170,7 @@ class CaptureWriter:
         times: npt.NDArray[np.int64],
         numbers: npt.NDArray[np.uint32],
         flags: int = 0,
+        comments: Sequence[tuple[str, ...]] | None = None,
     ) -> int:
         rows = np.flatnonzero(batch.status == 0)
         if not rows.size:
@@ -204,7 +178,13 @@ class CaptureWriter:
         if int(numbers[rows].max()) >= self._described:
             raise ConfigError("interface", int(numbers[rows].max()), f"below {self._described}")
         length = batch.length[rows].astype(np.int64)
-        blocks = (length + 3 & ~3) + _ENHANCED + (_FLAGS if flags else 0) + 4
+        options = (
+            [] if comments is None else [self._comment(comments[row]) for row in rows.tolist()]
+        )
+        extra = np.fromiter(map(len, options), np.int64) if options else np.zeros(rows.size, int)
+        extra += _FLAGS if flags else 0
+        extra[extra > 0] += _END
+        blocks = (length + 3 & ~3) + _ENHANCED + extra + 4
         ends = np.cumsum(blocks)
         starts = ends - blocks
         data = np.zeros(int(ends[-1]), np.uint8)
@@ -215,51 +195,56 @@ class CaptureWriter:
         for place, values in enumerate(header):
             words[starts // 4 + place] = values
         words[ends // 4 - 1] = blocks
+        after = ends - 4 - extra
         if flags:
-            words[ends // 4 - 4], words[ends // 4 - 3] = _FLAGS_OPTION, flags
+            words[after // 4], words[after // 4 + 1] = _FLAGS_OPTION, flags
+            after += _FLAGS
+        room = memoryview(data)  # type: ignore[arg-type]
+        for at, option in zip(after.tolist(), options, strict=False):
+            room[at : at + len(option)] = option
         record.copy(batch, rows, data, starts + _ENHANCED)
         self._put(memoryview(data))  # type: ignore[arg-type]
         self.packets += rows.size
         return int(rows.size)
 
+    def _comment(self, texts: tuple[str, ...]) -> bytes:
+        """The options opt_comment of these texts; of what came before as it was made then."""
+        option = self._options.get(texts)
+        if option is None:
+            option = b""
+            for text in texts:
+                word = text.encode("utf-8", "replace")[:65535]
+                option += struct.pack("=HH", 1, len(word)) + word + bytes(-len(word) % 4)
+            if len(self._options) == _REMEMBERED:
+                self._options.clear()
+            self._options[texts] = option
+        return option
+
     def _put(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        assert self._file is not None
-        self.bytes += view.nbytes
-        with naming(self._name):
-            while view.nbytes:
-                written = self._file.write(view)
-                if written is None:
-                    raise BlockingIOError(errno.EAGAIN, "it does not take bytes now")
-                view = view[written:]
+        self._target.write(data)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes written so far."""
+        return self._target.bytes
+
+    def flush(self) -> None:
+        """Let a reader of the stream see what is written."""
+        self._target.flush()
+
+    def fileno(self) -> int:
+        """The file's number.  Raises OSError or ValueError where it is no file of the system."""
+        return self._target.fileno()
 
     # -- the end ----------------------------------------------------------------
 
     def close(self) -> None:
         """Finish: the file takes its name."""
-        assert self._file is not None
-        try:
-            with naming(self._name):
-                if not self._own:
-                    self._file.flush()
-                    return
-                self._file.close()
-                if self._temporary is not None:
-                    assert self._target is not None
-                    os.replace(self._temporary, self._target)
-                    self._temporary = None
-        except BaseException:
-            self.discard()
-            raise
+        self._target.close()
 
     def discard(self) -> None:
         """Give up: nothing stays behind."""
-        if self._own and self._file is not None:
-            self._file.close()
-        if self._temporary is not None:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.unlink(self._temporary)
-            self._temporary = None
+        self._target.discard()
 
     def __enter__(self) -> CaptureWriter:
         return self

@@ -13,7 +13,6 @@ from .stt_segment import SttReassembler
 
 codec = ReferenceCodec()
 SttReassembler.codec = codec
-FragmentReassembler.codec = codec
 
 encap = codec.encap
 encap_many = codec.encap_many
