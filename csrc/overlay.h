@@ -103,6 +103,8 @@ enum ov_status {
     OV_ERSPAN_VERSION,
     OV_ERSPAN_SEQUENCE,
     OV_ERSPAN_FRAME_TYPE,
+    OV_KEY_RANGE,
+    OV_NO_FIELD,
     OV_STATUS_COUNT
 };
 
@@ -134,6 +136,19 @@ enum ov_fact {
     OV_FACT_VERIFIED = 64, /* and it was verified, and is right */
     OV_FACT_IP = 128       /* the frame is an IP packet: it has no Ethernet header */
 };
+
+enum ov_key_mode { OV_KEY_KEEP, OV_KEY_SET, OV_KEY_ADD, OV_KEY_MAP };
+/* Which MAC addresses and ports a rule is about. */
+enum ov_rule_parts {
+    OV_MATCH_SOURCE_MAC = 1,
+    OV_MATCH_DESTINATION_MAC = 2,
+    OV_SET_SOURCE_MAC = 4,
+    OV_SET_DESTINATION_MAC = 8,
+    OV_SET_SOURCE_PORT = 16,
+    OV_SET_DESTINATION_PORT = 32
+};
+/* What became of a row in ov_rewrite_batch. */
+enum ov_action { OV_ACTION_NONE, OV_ACTION_EDITED, OV_ACTION_REBUILD, OV_ACTION_GATHER };
 
 /* What a tunnel is asked to be.  -1 in a signed field: by policy. */
 struct ov_config {
@@ -299,6 +314,85 @@ struct ov_columns {
     uint8_t *flags;       /* enum ov_fact */
 };
 
+/* A rule of the rewriter: which packets it is for, and what it sets in their outer
+ * headers.  Addresses are 16 bytes, IPv4 in the first four. */
+struct ov_rule {
+    uint64_t key_low; /* keys that it is for, both ends included */
+    uint64_t key_high;
+    uint64_t new_key;         /* OV_KEY_SET: the key; OV_KEY_ADD: what is added, modulo 2^64 */
+    const uint64_t *key_from; /* OV_KEY_MAP: sorted; it is for these keys alone */
+    const uint64_t *key_to;
+    uint64_t key_count;
+    uint8_t source[16], source_mask[16];
+    uint8_t destination[16], destination_mask[16];
+    uint8_t new_source[16], new_source_mask[16]; /* the bits that are set */
+    uint8_t new_destination[16], new_destination_mask[16];
+    uint8_t source_mac[6], destination_mac[6];
+    uint8_t new_source_mac[6], new_destination_mac[6];
+    uint32_t protocols; /* bit 1 << enum ov_protocol; 0 for any */
+    int32_t vlan;       /* a VID; -1 for packets without a tag; -2 for any */
+    int32_t dscp;       /* or -1 for any */
+    int32_t new_vlan;   /* a VID; -1 takes the tag away; -2 keeps */
+    int32_t new_dscp;   /* -1 keeps; -2 takes the inner one */
+    int32_t new_ecn;    /* -1 keeps; -2 takes the inner one where no mark was met */
+    int32_t new_ttl;    /* -1 keeps */
+    uint16_t port_low;  /* source ports by the flow hash, both ends included */
+    uint16_t port_high;
+    uint16_t port;                                     /* the destination port */
+    uint8_t parts;                                     /* enum ov_rule_parts */
+    uint8_t source_family, destination_family;         /* 4, 6, or 0 for any */
+    uint8_t new_source_family, new_destination_family; /* or 0: kept */
+    uint8_t key_mode;                                  /* enum ov_key_mode */
+    uint8_t to;            /* enum ov_protocol that packets are rebuilt in, or OV_NONE */
+    uint8_t reserved_vsid; /* whether an NVGRE key may be set that is reserved */
+    uint8_t zero[6];
+};
+
+/* What a row is to be rebuilt as: the tunnel of its new outer headers. */
+struct ov_target {
+    uint64_t key;
+    uint8_t local[16];
+    uint8_t remote[16];
+    uint8_t local_mac[6];
+    uint8_t remote_mac[6];
+    int32_t tci;      /* of the outer tag, or -1 */
+    uint32_t rule;    /* that was taken */
+    int32_t dscp;     /* or -1: inherited */
+    uint8_t family;   /* 4 or 6 */
+    uint8_t protocol; /* enum ov_protocol */
+    uint8_t ttl;
+    uint8_t df;
+    uint8_t zero[4];
+};
+
+/* What the rewriter remembers of an STT frame whose first segment has passed. */
+struct ov_note {
+    uint64_t frame; /* its mark; 0: free */
+    uint64_t key;   /* as received */
+    uint32_t rule;  /* that it took, or UINT32_MAX */
+    uint16_t port;  /* from its flow hash */
+    uint8_t tos;    /* of the inner packet */
+    uint8_t zero;
+};
+
+/* The rewriter's rules and memory; all of it is the caller's, and zero at first. */
+struct ov_rewriter {
+    const struct ov_rule *rules;
+    uint64_t rule_count;
+    struct ov_target *targets; /* those of the batch, each once */
+    uint64_t target_count;
+    uint32_t *slots;     /* of the targets' hash table */
+    uint64_t slot_count; /* a power of two, above the rows of a batch */
+    struct ov_note *notes;
+    uint64_t note_count; /* a power of two */
+    uint64_t fix;        /* 1: checksums are computed; 0: updated, right or wrong */
+    uint64_t follow;     /* 1: the rules need of STT segments what only the first has */
+    /* A column for every fact, as many rows as the batch has. */
+    uint8_t *action;  /* enum ov_action */
+    uint32_t *rule;   /* that was taken, or UINT32_MAX */
+    uint32_t *target; /* of rows to be rebuilt */
+};
+
 /* ---- numbers ------------------------------------------------------------ */
 
 const char *ov_status_name(int status);
@@ -355,6 +449,16 @@ size_t ov_decap_batch(const struct ov_policy *policy, struct ov_batch *batch);
  * the rows that decap would do. */
 size_t ov_inspect_batch(const struct ov_policy *policy, const struct ov_batch *batch,
                         const struct ov_columns *columns);
+
+/* ---- rewriting ------------------------------------------------------------- */
+
+/* Give every row to the first rule that it matches and set in place what that says;
+ * rows without a rule are left alone.  Of rows that have to be rebuilt, or are STT
+ * segments of such frames (OV_ACTION_GATHER), only the target is said.  A row that
+ * cannot be judged or cannot be changed so gets its status.  A tag that is put in
+ * takes four bytes before the row, from base on.  Returns the rows changed in place. */
+size_t ov_rewrite_batch(struct ov_rewriter *rewriter, const struct ov_policy *policy,
+                        struct ov_batch *batch);
 
 /* ---- STT reassembly ------------------------------------------------------ */
 

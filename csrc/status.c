@@ -111,6 +111,8 @@ static const struct {
         {"ERSPAN_SEQUENCE",
          "ERSPAN of this type has no GRE sequence number, or has other GRE fields"},
     [OV_ERSPAN_FRAME_TYPE] = {"ERSPAN_FRAME_TYPE", "ERSPAN carries neither Ethernet nor IP"},
+    [OV_KEY_RANGE] = {"KEY_RANGE", "the key does not fit the field that it is to be in"},
+    [OV_NO_FIELD] = {"NO_FIELD", "the packet has no field of the kind that is to be set"},
 };
 _Static_assert(sizeof statuses / sizeof statuses[0] == OV_STATUS_COUNT, "one text a status");
 

@@ -264,6 +264,16 @@ always_inline int gre_open(const struct ov_policy *y, const uint8_t *packet, con
     return owner == OV_GRE ? gre_check(y, packet, o, d) : erspan_check(y, packet, o, d);
 }
 
+int tunnel_open_header(const struct ov_policy *y, const uint8_t *packet, const struct outer *o,
+                       struct ov_frame *d)
+{
+    if (o->protocol == IP_GRE)
+        return gre_open(y, packet, o, d);
+    int owner = plain_udp_owner(y, get16(packet + o->l4 + 2));
+    return owner == OV_NONE ? OV_UNKNOWN_PROTOCOL
+                            : udp_open(y, owner, packet, o, o->l4 + UDP_LENGTH, d);
+}
+
 always_inline int decap_packet(const struct ov_policy *y, const uint8_t *packet, uint32_t length,
                                uint32_t wire, int link, struct ov_frame *d)
 {

@@ -31,6 +31,7 @@ from .errors import (
 from .fragment import FragmentReassembler as _FragmentReassembler
 from .fragment import FragmentStats
 from .profile import Profile
+from .rule import Rule, load_rules
 from .tunnel import (
     ERSPAN,
     GRE,
@@ -46,6 +47,8 @@ from .tunnel import (
 from .window import GreWindow
 
 if TYPE_CHECKING:
+    from .rewrite import Rewriter as Rewriter
+    from .rewrite import RewriteStats as RewriteStats
     from .switch import Event as Event
     from .switch import Network as Network
     from .switch import Port as Port
@@ -81,6 +84,7 @@ __all__ = [
     "OverlayError",
     "Profile",
     "ReassemblyStats",
+    "Rule",
     "Status",
     "SttReassembler",
     "Tunnel",
@@ -94,6 +98,7 @@ __all__ = [
     "encap_batch",
     "flow_hash",
     "inspect_batch",
+    "load_rules",
     "segment_batch",
 ]
 
@@ -121,6 +126,10 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module(f"overlay.{name}")
+    if name in ("RewriteStats", "Rewriter"):
+        from . import rewrite
+
+        return getattr(rewrite, name)
     if name in ("Event", "Network", "Port", "Remote", "Vtep"):
         from . import switch
 

@@ -209,6 +209,11 @@ def coalesce_batch(batch: Batch, out: Batch) -> int:
     return int(lib.ov_coalesce_batch(rows, to))
 
 
+def rewrite_batch(words: Any, policy: Policy, batch: Batch) -> int:
+    rewriter = ffi.cast("struct ov_rewriter *", ffi.from_buffer(words))
+    return int(lib.ov_rewrite_batch(rewriter, policy.policy, _batch(batch)))
+
+
 def pcap_scan(batch: Batch, at: int, swapped: bool, stamps: Any) -> int:
     to = ffi.cast("uint64_t *", ffi.from_buffer(stamps))
     return int(lib.ov_pcap_scan(_batch(batch), at, swapped, to))

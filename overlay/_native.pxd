@@ -22,6 +22,9 @@ cdef extern from "overlay.h" nogil:
     struct ov_columns:
         uint64_t capacity
 
+    struct ov_rewriter:
+        uint64_t rule_count
+
     struct ov_frame:
         uint64_t key
         uint32_t header
@@ -116,6 +119,7 @@ cdef extern from "overlay.h" nogil:
     size_t ov_tcp_segment(const uint8_t *frame, size_t length, uint32_t mss, size_t i,
                           uint8_t *out)
 
+    size_t ov_rewrite_batch(ov_rewriter *rewriter, const ov_policy *policy, ov_batch *batch)
     size_t ov_segment_batch(ov_batch *batch, ov_batch *out, uint32_t mtu)
     size_t ov_coalesce_batch(ov_batch *batch, ov_batch *out)
 

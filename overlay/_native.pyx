@@ -337,6 +337,17 @@ def coalesce_batch(batch, out):
     return done
 
 
+def rewrite_batch(words, Policy policy not None, batch):
+    cdef ov_batch *rows = batch_of(batch)
+    cdef View rewriter = View(words, "words", True)
+    cdef size_t done
+    if rewriter.size < sizeof(ov_rewriter):
+        raise ValueError("words is too short")
+    with nogil:
+        done = ov_rewrite_batch(<ov_rewriter *>rewriter.data, &policy.policy, rows)
+    return done
+
+
 def pcap_scan(batch, uint64_t at, bint swapped, stamps):
     cdef ov_batch *rows = batch_of(batch)
     cdef View to = View(stamps, "stamps", True)

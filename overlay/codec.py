@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import array
     import mmap
 
+    from .editor import Editor
     from .fragment import FragmentReassembler
+    from .rule import Rule
 
 __all__ = ["Codec", "Decapsulated", "Encoder", "Reassembler", "ReassemblyStats", "byte_view"]
 
@@ -298,6 +300,16 @@ class Codec(ABC):
         :param into: what this gave before: its memory is used again where it has room, and
             it is not to be looked at any more.
         :raises ConfigError: before any row is looked at.
+        """
+
+    @abstractmethod
+    def editor(
+        self, rules: Sequence[Rule], profile: str | Profile = "lenient", *, fix: bool = True
+    ) -> Editor:
+        """These rules made ready; what :class:`overlay.Rewriter` works with.
+
+        ``profile`` says which protocols and ports are known, and is otherwise as
+        tolerant as it can be: checksums are not looked at.
         """
 
     @abstractmethod

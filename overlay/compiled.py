@@ -26,10 +26,12 @@ from .codec import (
     tunnel_rows,
 )
 from .columns import Columns
+from .compiled_editor import CompiledEditor
 from .errors import ConfigError, DecapError
 from .fragment import FragmentReassembler, FragmentStats
 from .profile import Profile
 from .record import Policy, tunnel_of, tunnel_record
+from .rule import Rule
 from .tunnel import PROTOCOLS, Tunnel, integer
 
 if TYPE_CHECKING:
@@ -186,6 +188,11 @@ class CompiledCodec(Codec):
         columns = columns_for(batch, flow_hash, seed, origin, into)
         self.core.inspect_batch(batch, policy, columns._struct)
         return columns
+
+    def editor(
+        self, rules: Sequence[Rule], profile: str | Profile = "lenient", *, fix: bool = True
+    ) -> CompiledEditor:
+        return CompiledEditor(self.core, rules, self.policy(profile, {}), fix=fix)
 
     def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
         rows: int = self.core.segment_batch(batch, out, integer("mtu", mtu, 0, 65535))

@@ -137,6 +137,9 @@ class Status(IntEnum):
     ERSPAN_VERSION = 83, "the ERSPAN version does not fit the GRE protocol"
     ERSPAN_SEQUENCE = 84, "ERSPAN of this type has no GRE sequence number, or has other GRE fields"
     ERSPAN_FRAME_TYPE = 85, "ERSPAN carries neither Ethernet nor IP"
+    # The rewriter.
+    KEY_RANGE = 86, "the key does not fit the field that it is to be in"
+    NO_FIELD = 87, "the packet has no field of the kind that is to be set"
 
 
 class OverlayError(Exception):

@@ -27,8 +27,8 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells say of the signals, 128 and t
 
 # The subcommands, in the order of the help; each is a module's ``command``.
 _COMMANDS = (
-    "demo", "encap", "decap", "show", "mtu", "check", "diagnose", "generate", "meter", "bench",
-    "listen", "extcap", "run", "ctl", "top", "lab", "completion",
+    "demo", "encap", "decap", "rewrite", "show", "mtu", "check", "diagnose", "generate", "meter",
+    "bench", "listen", "extcap", "run", "ctl", "top", "lab", "completion",
 )  # fmt: skip
 
 

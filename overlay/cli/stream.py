@@ -55,24 +55,35 @@ def target_of(path: str) -> str | IO[bytes]:
 
 
 class Output:
-    """OUT: a writer that describes the input's interfaces as they come."""
+    """OUT: a writer that describes the input's interfaces as they come.
 
-    def __init__(self, path: str, capture: Capture) -> None:
+    ``links``: whether packets keep the link types that they have; else all are Ethernet.
+    """
+
+    def __init__(self, path: str, capture: Capture, *, links: bool = False) -> None:
         self._capture = capture
         self._described = 0
+        self._links = links
+        classic = links and capture.format == "pcap"
+        self._linktype = capture.interfaces[0].linktype if classic else 1
         self.writer = CaptureWriter(
             target_of(path),
             format_of(path, capture),
             nanosecond=capture.nanosecond,
+            linktype=self._linktype,
             interfaces=(),
         )
 
     def describe(self) -> None:
-        """pcapng: describe the interfaces that are new; all carry Ethernet."""
+        """pcapng: describe the interfaces that are new; pcap: refuse another link type."""
+        new = self._capture.interfaces[self._described :]
+        self._described += len(new)
         if self.writer.format == "pcapng":
-            new = self._capture.interfaces[self._described :]
-            self.writer.describe([Interface(name=interface.name) for interface in new])
-            self._described += len(new)
+            self.writer.describe(
+                [Interface(linktype=i.linktype if self._links else 1, name=i.name) for i in new]
+            )
+        elif self._links and any(i.linktype != self._linktype for i in new):
+            raise click.UsageError("IN has more than one link type, OUT can: name it .pcapng")
 
 
 class Sink(Protocol):
@@ -191,7 +202,7 @@ class Tally:
             (self.read, read, self.bytes_read, self._verbs[0]),
             (self.wrote, wrote, self.bytes_written, self._verbs[1]),
         ):
-            rows.append((f"{count:,}", f"{name} {done}", f"{size:,} bytes"))
+            rows.append((f"{count:,}", f"{name} {done}".rstrip(), f"{size:,} bytes"))
         for name, count in self.protocols.most_common():
             rows.append((f"{count:,}", f"  {name}", ""))
         for name, count in self.facts.items():

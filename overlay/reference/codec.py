@@ -14,6 +14,7 @@ from overlay.codec import Buffer, Codec, Decapsulated, byte_view, columns_for, t
 from overlay.columns import Columns
 from overlay.errors import ConfigError, DecapError, EncapError, Status
 from overlay.profile import Profile
+from overlay.rule import Rule
 from overlay.tunnel import Tunnel, integer
 
 from . import offload, rows, superframe
@@ -22,6 +23,7 @@ from .delivery import PARTIAL
 from .fragment import FragmentReassembler
 from .hash import flow_hash
 from .inspect import inspect
+from .rewrite import ReferenceEditor
 from .stt import Row
 from .stt_segment import SttReassembler
 from .tunnel import decap, decap_datagram, describe, encap
@@ -211,6 +213,11 @@ class ReferenceCodec(Codec):
                 elif name in columns.names:
                     getattr(columns, name)[row] = value + origin * (name in _OFFSETS)
         return columns
+
+    def editor(
+        self, rules: Sequence[Rule], profile: str | Profile = "lenient", *, fix: bool = True
+    ) -> ReferenceEditor:
+        return ReferenceEditor(rules, Profile.of(profile), fix=fix)
 
     def segment_batch(self, batch: Batch, out: Batch, mtu: int = 0) -> int:
         mtu = integer("mtu", mtu, 0, 65535)

@@ -6,11 +6,13 @@ changes within a flow (TTL, DSCP, ECN, IP ID, checksums, sequence numbers).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from overlay.tunnel import Tunnel
 
 from .inner import SCTP, TCP, UDP, recognise
 
-__all__ = ["flow_hash", "flow_id", "flow_label", "source_port"]
+__all__ = ["flow_hash", "flow_id", "flow_label", "mix", "source_port"]
 
 # ---- constants ---------------------------------------------------------------
 
@@ -41,6 +43,11 @@ def flow_hash(frame: bytes, seed: int = 0) -> int:
         rest = _little(frame, 8, 4) | inner.ethertype << 32 | inner.vid << 48
         pairs = [(_little(frame, 0, 8), rest)]
 
+    return mix(pairs, seed)
+
+
+def mix(pairs: Iterable[tuple[int, int]], seed: int = 0) -> int:
+    """The hash of pairs of 64-bit numbers."""
     state = seed
     for a, b in pairs:
         state = _fold(a ^ state ^ _K0, b ^ _K1)

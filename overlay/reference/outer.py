@@ -27,6 +27,7 @@ __all__ = [
     "build",
     "datagram",
     "describe",
+    "extensions",
     "ip_length",
     "parse",
     "parse_udp",
@@ -272,7 +273,7 @@ def _parse_ipv6(packet: bytes, wire: int, link: int, l3: int, profile: Profile) 
         raise DecapError(Status.IP_LENGTH)
 
     end = l3 + 40 + payload
-    protocol, l4 = _extensions(packet, packet[l3 + 6], l3 + 40, min(end, len(packet)))
+    protocol, l4 = extensions(packet, packet[l3 + 6], l3 + 40, min(end, len(packet)))
     return Outer(
         packet, link, 6, l3,
         l4=l4,
@@ -284,7 +285,7 @@ def _parse_ipv6(packet: bytes, wire: int, link: int, l3: int, profile: Profile) 
     )  # fmt: skip
 
 
-def _extensions(packet: bytes, protocol: int, at: int, here: int) -> tuple[int, int]:
+def extensions(packet: bytes, protocol: int, at: int, here: int) -> tuple[int, int]:
     """What follows the extension headers, and where (RFC 8200 4)."""
     passed = 0
     while protocol in (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION):

@@ -11,7 +11,7 @@ from overlay.batch import _COUNT, _USED, Batch
 from overlay.errors import ConfigError, DecapError, Status
 from overlay.tunnel import PROTOCOLS
 
-__all__ = ["append", "check_pair", "fits", "outer_header", "pending", "read", "replace"]
+__all__ = ["append", "check_pair", "edit", "fits", "outer_header", "pending", "read", "replace"]
 
 
 def pending(batch: Batch) -> Iterator[int]:
@@ -53,6 +53,16 @@ def replace(
     batch.protocol[row] = PROTOCOLS[protocol].number
     batch.link[row] = 0
     return True
+
+
+def edit(batch: Batch, row: int, data: bytes) -> None:
+    """Let a row hold ``data`` up to where it ended; what is before its base was checked."""
+    grown = len(data) - int(batch.length[row])
+    stop = int(batch.offset[row]) + int(batch.length[row])
+    batch.data.data[stop - len(data) : stop] = data
+    batch.offset[row] = stop - len(data)
+    batch.length[row] = len(data)
+    batch.wire[row] = int(batch.wire[row]) + grown
 
 
 def check_pair(batch: Batch, out: Batch) -> None:

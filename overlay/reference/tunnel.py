@@ -29,17 +29,27 @@ from .delivery import Carried, Delivered, deliver
 from .hash import flow_hash, flow_label
 from .inner import TYPE_TEB, recognise, unframed, untag
 
-__all__ = ["carry", "carry_datagram", "decap", "decap_datagram", "describe", "encap"]
+__all__ = [
+    "OVER_GRE",
+    "OVER_UDP",
+    "carry",
+    "carry_datagram",
+    "decap",
+    "decap_datagram",
+    "describe",
+    "encap",
+    "ports_of",
+]
 
 # The protocols that UDP carries, in the order in which ports are compared, and the field
 # of the profile with the port.
 _PORTS = {"vxlan": "vxlan_port", "vxlan-gpe": "gpe_port", "geneve": "geneve_port"}
-_OVER_UDP: dict[str, Callable[[outer.Outer, int, Profile], Carried]] = {
+OVER_UDP: dict[str, Callable[[outer.Outer, int, Profile], Carried]] = {
     "vxlan": vxlan.parse,
     "vxlan-gpe": gpe.parse,
     "geneve": geneve.parse,
 }
-_OVER_GRE: dict[str, Callable[[outer.Outer, Profile], Carried]] = {
+OVER_GRE: dict[str, Callable[[outer.Outer, Profile], Carried]] = {
     "nvgre": nvgre.parse,
     "gre": gre.parse,
     "erspan": erspan.parse,
@@ -197,16 +207,20 @@ def carry(packet: bytes, wire: int, link: int, profile: Profile) -> Carried:
     """Steps 1 to 12: what a packet carries, unseen.  Raises :class:`DecapError`."""
     found = outer.parse(packet, wire, link, profile)
     known = profile.protocols
-    if found.protocol == outer.UDP and any(name in known for name in _OVER_UDP):
-        # Of two protocols with one port the first has it.
-        ports = {getattr(profile, _PORTS[n]): n for n in reversed(_OVER_UDP) if n in known}
+    if found.protocol == outer.UDP and any(name in known for name in OVER_UDP):
+        ports = ports_of(profile)
         found, port = outer.parse_udp(found, ports, profile)
-        return _OVER_UDP[ports[port]](found, found.l4 + outer.UDP_HEADER, profile)
-    if found.protocol == outer.GRE and any(name in known for name in _OVER_GRE):
-        return _OVER_GRE[gre.owner(found, profile)](found, profile)
+        return OVER_UDP[ports[port]](found, found.l4 + outer.UDP_HEADER, profile)
+    if found.protocol == outer.GRE and any(name in known for name in OVER_GRE):
+        return OVER_GRE[gre.owner(found, profile)](found, profile)
     if found.protocol == outer.TCP and "stt" in known:
         return stt.parse(found, profile)
     raise DecapError(Status.UNKNOWN_PROTOCOL)
+
+
+def ports_of(profile: Profile) -> dict[int, str]:
+    """The protocols that UDP carries, by port; of two with one port the first has it."""
+    return {getattr(profile, _PORTS[n]): n for n in reversed(OVER_UDP) if n in profile.protocols}
 
 
 def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Delivered:
@@ -219,13 +233,13 @@ def decap_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> De
 
 def carry_datagram(payload: bytes, wire: int, ip: bytes, profile: Profile) -> Carried:
     """The same for the payload of a UDP datagram."""
-    name = next((name for name in _OVER_UDP if name in profile.protocols), None)
+    name = next((name for name in OVER_UDP if name in profile.protocols), None)
     if name is None:
         raise DecapError(Status.UNKNOWN_PROTOCOL)
     if not ip:
         raise DecapError(Status.BAD_ROW)
     found = outer.datagram(payload, wire, ip)
-    return _OVER_UDP[name](found, 0, profile)
+    return OVER_UDP[name](found, 0, profile)
 
 
 # ---- describe ----------------------------------------------------------------

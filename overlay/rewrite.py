@@ -1,0 +1,385 @@
+"""Rewriter: tunnel packets changed by rules, in place or by way of another tunnel.
+
+What is a change of fields is the backends' (:class:`overlay.editor.Editor`); what is
+another protocol or IP version is decap, then encap, both of whole batches.  What lives
+here: how the two meet, and the count of every packet.  What must not: any byte of a
+header.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ._backend import codec
+from .batch import _GAP, Batch
+from .editor import NO_RULE
+from .errors import ConfigError, Status
+from .io import record
+from .profile import Profile
+from .rule import Action, Rule, Target
+from .tunnel import NVGRE, PROTOCOLS, STT, Tunnel, choice, integer
+
+__all__ = ["RewriteStats", "Rewriter"]
+
+#: Bytes that a packet may grow by at its front: the longest outer headers.
+_GROWTH = 512
+#: Tunnels that are kept ready.
+_TUNNELS = 1 << 16
+#: Packets this close in time, in ns, go to the reassembler together.
+_TICK = 100_000_000
+_ETHERNET = 14
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass
+class RewriteStats:
+    """What became of the packets: every one of ``packets`` is in one of the next four.
+
+    ``rewritten``: a rule was applied.  ``unchanged``: no rule is for them.  ``refused``:
+    why a rule could not be applied, and how often.  ``segments``: taken to put STT
+    frames together, of which ``frames`` became whole and were rewritten or refused,
+    and ``incomplete`` never did.  ``rules``: packets that each rule was applied to.
+    """
+
+    packets: int = 0
+    rewritten: int = 0
+    unchanged: int = 0
+    segments: int = 0
+    frames: int = 0
+    incomplete: int = 0
+    refused: Counter[Status] = field(default_factory=Counter)
+    rules: list[int] = field(default_factory=list)
+
+
+class _Arena:
+    """Memory that rows are copied to, used again for every batch."""
+
+    def __init__(self) -> None:
+        self.data = np.empty(0, np.uint8)
+        self._used = 0
+
+    def begin(self, size: int) -> None:
+        """Forget all; have room for so many bytes."""
+        self._used = 0
+        if self.data.size < size:
+            self.data = np.empty(size + size // 4, np.uint8)
+
+    def take(self, size: int, rows: int, gap: int) -> tuple[Batch, int]:
+        """An empty batch over the next ``size`` bytes, which begin at this place."""
+        start = self._used
+        self._used += size
+        out = record.empty(self.data[start : self._used], rows)
+        out._struct[_GAP] = gap
+        return out, start
+
+    def copy(self, batch: Batch, rows: Rows, gap: int) -> tuple[Batch, int]:
+        """Copies of these rows, each with ``gap`` free bytes before it."""
+        part = _rows_of(batch, rows)
+        size = int(part.length.sum(dtype=np.int64)) + gap * rows.size
+        out, start = self.take(size, rows.size, gap)
+        record.pack(part, out)
+        out.link[:] = part.link
+        out.base[:] -= np.uint64(gap)
+        return out, start
+
+
+def _rows_of(batch: Batch, rows: Rows) -> Batch:
+    """These rows of a batch, over the same bytes."""
+    part = Batch.from_array(
+        batch.data, batch.offset[rows], batch.length[rows], base=batch.base[rows],
+        wire=batch.wire[rows],
+    )  # fmt: skip
+    part.link[:] = batch.link[rows]
+    return part
+
+
+class _Rows:
+    """Rows of one arena, gathered from several batches, to become one batch in order."""
+
+    _COLUMNS = ("offset", "length", "wire", "link", "mss", "protocol", "checksum")
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, npt.NDArray[Any]]] = []
+
+    def add(self, part: Batch, start: int, origin: Rows, rebuilt: bool) -> None:
+        """The rows of ``part`` whose status is OK; its data begins at ``start`` of the arena."""
+        good = part.status == 0
+        columns = {name: getattr(part, name)[good] for name in self._COLUMNS}
+        columns["offset"] = columns["offset"] + np.uint64(start)
+        if not rebuilt:
+            for name in ("mss", "protocol", "checksum"):
+                columns[name] = np.zeros_like(columns[name])
+        self._parts.append({**columns, "origin": origin[good]})
+
+    def batch(self, data: npt.NDArray[np.uint8]) -> Batch:
+        """All of them, by their origin."""
+        columns = {
+            name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
+        }
+        order = np.argsort(columns["origin"], kind="stable")
+        made = Batch.from_array(
+            data, columns["offset"][order], columns["length"][order], wire=columns["wire"][order]
+        )
+        for name in ("link", "mss", "protocol", "checksum", "origin"):
+            getattr(made, name)[:] = columns[name][order]
+        return made
+
+
+class Rewriter:
+    """Applies rules to batches of packets.
+
+    :param rules: tried in their order; a packet goes to the first one that it matches.
+    :param profile: the protocols and ports that are known, and what decap accepts of
+        packets that are rebuilt; by default ``"lenient"`` with the ECN rules of RFC 6040.
+    :param mtu: the underlay's IP MTU for packets that are rebuilt: STT is segmented, others
+        that are larger are refused; 0 is no limit.
+    :param checksums: ``"fix"`` computes the outer checksums of packets that a rule is for;
+        ``"keep"`` updates them, so that a wrong one stays wrong.  One that is absent
+        (UDP's 0) stays absent.
+    :param refused: whether packets that a rule could not be applied to are given as they
+        came, ``"keep"``, or not at all, ``"drop"``.
+    :param timeout: seconds until an unfinished STT frame is given up.
+    :param memory: bytes of unfinished STT frames held at most.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        profile: str | Profile | None = None,
+        mtu: int = 0,
+        checksums: Literal["fix", "keep"] = "fix",
+        refused: Literal["keep", "drop"] = "keep",
+        timeout: float = 30.0,
+        memory: int = 4 << 20,
+    ) -> None:
+        self.rules = tuple(rules)
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise TypeError(f"rules must be Rules, not {type(rule).__name__}")
+        if profile is None:
+            profile = Profile.of("lenient", ecn="rfc6040")
+        self._profile = Profile.of(profile)
+        self._mtu = integer("mtu", mtu, 68, 65535) if mtu else 0
+        self._fix = choice("checksums", checksums, ("fix", "keep")) == "fix"
+        self._keep = choice("refused", refused, ("keep", "drop")) == "keep"
+        self._editor = codec.editor(self.rules, self._profile, fix=self._fix)
+        self._reassembler = codec.SttReassembler(timeout, memory, profile=self._profile)
+        self._arena, self._segments = _Arena(), Batch.packed(1, 1)
+        self._tunnels: dict[Target, Tunnel | Status] = {}
+        self._sequence = 0
+        self._now = 0
+        self._pushed_refused = 0
+        self.stats = RewriteStats(rules=[0] * len(self.rules))
+
+    def rewrite(self, batch: Batch, times: npt.ArrayLike = 0) -> Batch:
+        """Rewrite the rows whose status is OK; returns the packets that they become, in order.
+
+        Rows are changed in place where that does; where rows have to be rebuilt, all are
+        copied to a batch that is valid until the next call.  ``origin`` is the row that
+        each packet came from.  A row of ``batch`` that was refused has its ``status``;
+        what is given has none.  An STT segment that waits for others gives nothing.
+
+        :param times: nanoseconds of any clock, one a row or one for all, by which
+            unfinished STT frames grow old.
+        """
+        given = batch.status == Status.OK
+        self._editor.edit(batch)
+        action, _ = self._editor.columns(batch.count)
+        rebuilt = action >= Action.REBUILD
+        if rebuilt.any():
+            out = self._rebuild(batch, given, np.broadcast_to(np.asarray(times), batch.count))
+        else:
+            out = self._in_place(batch, given)
+        self._count(batch, given)
+        return out
+
+    def finish(self) -> None:
+        """No more batches come: count the STT frames that never became whole."""
+        stats = self._reassembler.stats
+        cut = max(0, stats.refused - self._pushed_refused)
+        self.stats.incomplete = stats.pending + stats.timed_out + stats.evicted + cut
+        self.stats.frames = stats.frames
+
+    # -- in place -----------------------------------------------------------------
+
+    def _kept(self, batch: Batch, given: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """The refused rows that are given as they came; what lies outside the data cannot be."""
+        kept: npt.NDArray[np.bool_] = given & (batch.status != Status.OK)
+        return kept & (batch.status != Status.BAD_ROW) if self._keep else kept & False
+
+    def _in_place(self, batch: Batch, given: npt.NDArray[np.bool_]) -> Batch:
+        kept = self._kept(batch, given)
+        if not kept.any():
+            batch.origin[:] = np.arange(batch.count)
+            return batch
+        rows = np.flatnonzero(kept | (batch.status == Status.OK))
+        out = _rows_of(batch, rows)
+        out.origin[:] = rows
+        return out
+
+    # -- rebuilt --------------------------------------------------------------------
+
+    def _rebuild(
+        self, batch: Batch, given: npt.NDArray[np.bool_], times: npt.NDArray[Any]
+    ) -> Batch:
+        action, target = self._editor.columns(batch.count)
+        whole, parts = (np.flatnonzero(action == what) for what in (Action.REBUILD, Action.GATHER))
+        others = np.flatnonzero((batch.status == Status.OK) & (action < Action.REBUILD))
+        size = 2 * int(batch.length.sum(dtype=np.int64)) + _GROWTH * whole.size
+        if parts.size:
+            size += self._reassembler.memory + (_GROWTH + 64) * parts.size
+            size += int(batch.length[parts].sum(dtype=np.int64))
+        self._arena.begin(size)
+        made = _Rows()
+        made.add(*self._arena.copy(batch, others, 0), others, False)
+        if whole.size:
+            work, start = self._arena.copy(batch, whole, _GROWTH)
+            self._decap(work, target[whole])
+            self._encap(work, target[whole])
+            batch.status[whole] = work.status
+            made.add(work, start, whole, True)
+        if parts.size:
+            for work, start, rows in self._gathered(batch, parts, times):
+                self._encap(work, target[rows])
+                batch.status[rows] = work.status
+                made.add(work, start, rows, True)
+        kept = np.flatnonzero(self._kept(batch, given))
+        if kept.size:
+            made.add(*self._arena.copy(batch, kept, 0), kept, False)
+        out = self._segmented(made.batch(self._arena.data), batch)
+        raw = (batch.link[out.origin] == 1) & (out.protocol != 0)
+        if raw.any():  # the rest of its capture begins with IP too
+            out.offset[raw] += np.uint64(_ETHERNET)
+            out.length[raw] -= _ETHERNET
+            out.wire[raw] -= _ETHERNET
+            out.link[raw] = 1
+        return out
+
+    def _ready(self, target: npt.NDArray[np.uint32]) -> tuple[list[Tunnel | Status], Any, Any]:
+        """The tunnels of these rows or what speaks against them; the place of each row's; and
+        a status for each."""
+        targets = self._editor.targets()
+        if len(self._tunnels) > _TUNNELS:
+            self._tunnels.clear()
+        for one in targets:
+            if one not in self._tunnels:
+                self._tunnels[one] = tunnel_of(self.rules[one.rule], one)
+        found = [self._tunnels[one] for one in targets]
+        wrong = np.array([int(t) if isinstance(t, Status) else 0 for t in found], np.uint8)
+        return found, target, wrong[target]
+
+    def _decap(self, work: Batch, target: npt.NDArray[np.uint32]) -> None:
+        _, _, wrong = self._ready(target)
+        work.status[:] = wrong
+        codec.decap_batch(work, self._profile)
+
+    def _encap(self, work: Batch, target: npt.NDArray[np.uint32]) -> None:
+        found, index, wrong = self._ready(target)
+        fresh = work.status == Status.OK
+        work.status[fresh] = wrong[fresh]
+        tunnels = [t for t in found if isinstance(t, Tunnel)]
+        if not tunnels:
+            return
+        numbers = np.cumsum([isinstance(t, Tunnel) for t in found]) - 1
+        places = np.maximum(numbers, 0)[index]
+        codec.encap_batch(work, tunnels, places, sequence=self._sequence)
+        self._sequence += work.count
+        if self._mtu:
+            link = np.array([14 if t.outer_vlan is None else 18 for t in tunnels])[places]
+            large = (work.wire > self._mtu + link) & (work.mss == 0)
+            large &= (work.protocol != STT.number) & (work.status == Status.OK)
+            work.status[large] = Status.MTU_EXCEEDED
+
+    def _gathered(self, batch: Batch, rows: Rows, times: npt.NDArray[Any]) -> Any:
+        """Push STT segments; batches of whole frames, where they lie, and the rows that
+        completed them."""
+        clock = np.maximum.accumulate(np.clip(times[rows], self._now, 2**33 * 10**9 - 10**9))
+        self._now = int(clock[-1])
+        ends = np.flatnonzero(np.diff(clock // _TICK)) + 1
+        for group, ticks in zip(np.split(rows, ends), np.split(clock, ends), strict=True):
+            part = _rows_of(batch, group)
+            room = self._reassembler.memory // max(1, len(ends) + 1)
+            size = int(part.length.sum(dtype=np.int64)) + (_GROWTH + 64) * group.size + room
+            out, start = self._arena.take(size, group.size, _GROWTH)
+            self._reassembler.push_batch(part, out, float(ticks[0]) / 1e9)
+            kept = (part.status == Status.OK) | (part.status == Status.STT_INCOMPLETE)
+            early = (part.status == Status.STT_DUPLICATE) | (part.status == Status.STT_OVERLAP)
+            self._pushed_refused += int(np.count_nonzero(~kept & ~early))
+            batch.status[group] = np.where(kept, Status.OK, part.status)
+            self.stats.segments += int(np.count_nonzero(kept))
+            if out.count:
+                out.base[:] -= np.uint64(_GROWTH)
+                yield out, start, group[out.origin]
+
+    def _segmented(self, made: Batch, batch: Batch) -> Batch:
+        """Cut what is larger than the MTU: STT's own segments, and packets of super-frames."""
+        if not self._mtu or not made.protocol.any():
+            return made
+        stt = (made.protocol == STT.number) & (made.wire > self._mtu + _ETHERNET)
+        if not (stt.any() or made.mss.any()):
+            return made
+        total = int(made.length.sum(dtype=np.int64))
+        rows = made.count + total // max(1, self._mtu - 80) * 2 + 16
+        while True:
+            if self._segments.capacity < rows or self._segments.data.size < total + 256 * rows:
+                self._segments = Batch.packed(total + 256 * rows, rows)
+            out = self._segments
+            out.clear()
+            codec.segment_batch(made, out, self._mtu)
+            if not (made.status == Status.NO_ROOM).any():
+                break
+            made.status[made.status == Status.NO_ROOM] = Status.OK
+            rows *= 2
+        lost = made.status != Status.OK
+        batch.status[made.origin[lost]] = made.status[lost]
+        out.origin[:] = made.origin[out.origin]
+        return out
+
+    # -- counted -------------------------------------------------------------------
+
+    def _count(self, batch: Batch, given: npt.NDArray[np.bool_]) -> None:
+        stats = self.stats
+        action, _ = self._editor.columns(batch.count)
+        rule = self._editor.rule[: batch.count]
+        stats.packets += int(np.count_nonzero(given))
+        good = given & (batch.status == Status.OK)
+        stats.unchanged += int(np.count_nonzero(good & (action == Action.NONE)))
+        done = good & ((action == Action.EDITED) | (action == Action.REBUILD))
+        stats.rewritten += int(np.count_nonzero(done))
+        for number, count in enumerate(np.bincount(rule[good & (rule != NO_RULE)])):
+            stats.rules[number] += int(count)
+        refused = np.bincount(batch.status[given], minlength=1)
+        for status in np.flatnonzero(refused[1:]) + 1:
+            stats.refused[Status(int(status))] += int(refused[status])
+
+
+def tunnel_of(rule: Rule, target: Target) -> Tunnel | Status:
+    """The tunnel of a target, or why there is none."""
+    kind = PROTOCOLS[target.protocol]
+    values: dict[str, Any] = {
+        "local": target.local,
+        "remote": target.remote,
+        "local_mac": target.local_mac,
+        "remote_mac": target.remote_mac,
+        "ttl": target.ttl,
+        "dscp": "inherit" if target.dscp is None else target.dscp,
+        "df": target.df,
+    }
+    if target.tci is not None:
+        values["outer_vlan"] = target.tci & 0xFFF
+        values["outer_dei"] = bool(target.tci & 0x1000)
+        values["outer_pcp"] = target.tci >> 13
+    try:
+        return rule.build(kind, target.key, **values)
+    except ConfigError as error:
+        if error.field != kind.key_field:
+            return Status.NO_FIELD
+        return Status.NVGRE_VSID if kind is NVGRE and target.key < 1 << 24 else Status.KEY_RANGE
