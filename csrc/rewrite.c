@@ -391,10 +391,6 @@ static void edit(const struct ov_batch *b, size_t i, struct look *k, const struc
     const struct ov_rule *r = c->r;
     struct sums s = {0};
     uint8_t *ip = k->packet + k->o.l3, tos = k->o.tos;
-    if (r->parts & OV_SET_DESTINATION_MAC)
-        memcpy(k->packet, r->new_destination_mac, 6);
-    if (r->parts & OV_SET_SOURCE_MAC)
-        memcpy(k->packet + 6, r->new_source_mac, 6);
     if (r->new_dscp != KEEP)
         tos = (uint8_t)(((r->new_dscp == INHERITED ? c->in.tos >> 2 : r->new_dscp) << 2) |
                         (tos & ECN_MASK));
@@ -422,6 +418,10 @@ static void edit(const struct ov_batch *b, size_t i, struct look *k, const struc
         settle_l4(k, fix, s.l4);
     if (r->new_vlan != VLAN_ANY)
         put_tag(b, i, k, r->new_vlan);
+    if (r->parts & OV_SET_DESTINATION_MAC)
+        memcpy(b->data + b->offset[i], r->new_destination_mac, 6);
+    if (r->parts & OV_SET_SOURCE_MAC)
+        memcpy(b->data + b->offset[i] + 6, r->new_source_mac, 6);
 }
 
 /* ---- rows ------------------------------------------------------------------------------ */

@@ -138,6 +138,8 @@ class Rewriter:
     :param rules: tried in their order; a packet goes to the first one that it matches.
     :param profile: the protocols and ports that are known, and what decap accepts of
         packets that are rebuilt; by default ``"lenient"`` with the ECN rules of RFC 6040.
+        Keyed GRE around Ethernet is NVGRE then, unless a rule names ``"gre"`` and none
+        ``"nvgre"``.
     :param mtu: the underlay's IP MTU for packets that are rebuilt: STT is segmented, others
         that are larger are refused; 0 is no limit.
     :param checksums: ``"fix"`` computes the outer checksums of packets that a rule is for;
@@ -165,7 +167,7 @@ class Rewriter:
             if not isinstance(rule, Rule):
                 raise TypeError(f"rules must be Rules, not {type(rule).__name__}")
         if profile is None:
-            profile = Profile.of("lenient", ecn="rfc6040")
+            profile = profile_for(self.rules, "lenient")
         self._profile = Profile.of(profile)
         self._mtu = integer("mtu", mtu, 68, 65535) if mtu else 0
         self._fix = choice("checksums", checksums, ("fix", "keep")) == "fix"
@@ -359,6 +361,18 @@ class Rewriter:
         refused = np.bincount(batch.status[given], minlength=1)
         for status in np.flatnonzero(refused[1:]) + 1:
             stats.refused[Status(int(status))] += int(refused[status])
+
+
+def profile_for(rules: Sequence[Rule], base: str, **options: Any) -> Profile:
+    """The profile of this name with the ECN rules of RFC 6040, that knows what the rules name.
+
+    Keyed GRE around Ethernet is NVGRE, unless a rule names ``"gre"`` and none ``"nvgre"``.
+    """
+    named = {name for rule in rules for name in rule.protocol or ()}
+    if "gre" in named:
+        known = [name for name in PROTOCOLS if name != "nvgre" or name in named]
+        options["protocols"] = tuple(known)
+    return Profile.of(base, ecn="rfc6040", **options)
 
 
 def tunnel_of(rule: Rule, target: Target) -> Tunnel | Status:

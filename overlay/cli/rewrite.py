@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from overlay import PROTOCOLS, CaptureError, ConfigError, Profile, Status
+from overlay import PROTOCOLS, CaptureError, ConfigError, Status
 from overlay.io.pcap import Burst, CaptureWriter
-from overlay.rewrite import Rewriter
+from overlay.rewrite import Rewriter, profile_for
 from overlay.rule import Rule, load_rules, rule_of
 
 from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PORT, STRICT, Number, profile_of
+from .option import JSON, PORT, STRICT, Number
 from .stream import Output, Tally, open_input, watched
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -180,15 +180,15 @@ def command(
     one = _rule(given)
     if (rules is None) == (one is None):
         raise click.UsageError("give --rules FILE, or the options of one rule")
-    chosen = load_rules(rules) if rules is not None else [one]
+    chosen = load_rules(rules) if rules is not None else (one,) if one is not None else ()
     try:
         rewriter = Rewriter(
-            [rule for rule in chosen if rule is not None],
-            profile=_profile(profile, port), mtu=mtu, checksums=checksums,
-            refused="drop" if drop_refused else "keep",
+            chosen, profile=profile_for(chosen, profile, vxlan_port=port), mtu=mtu,
+            checksums=checksums, refused="drop" if drop_refused else "keep",
         )  # fmt: skip
     except ConfigError as error:
-        said = f"--{error.field} {error.value}: expected {error.expected}"
+        field = "port" if error.field == "vxlan_port" else error.field
+        said = f"--{field} {error.value}: expected {error.expected}"
         raise click.UsageError(said) from None
     tally = Tally("packets", "written", ("read", ""))
     broken: CaptureError | None = None
@@ -209,7 +209,3 @@ def command(
         fail(str(broken))
         return FAILED
     return REFUSED if strict and tally.refused else DONE
-
-
-def _profile(base: str, port: int) -> Profile:
-    return profile_of(base, vxlan_port=port, ecn="rfc6040")

@@ -44,7 +44,8 @@ class Look:
 
     ``tci`` is that of the outer tag, or -1; ``key`` and ``protocol`` are None where
     they were not reached or (``key``) are not here.  ``key_at``, ``key_size`` and
-    ``key_mask`` say where the key lies, ``sum_at`` where the checksum of UDP, TCP or GRE; 0: nowhere.
+    ``key_mask`` say where the key lies, ``sum_at`` where the checksum of UDP, TCP or
+    GRE; 0: nowhere.
     """
 
     packet: bytes
