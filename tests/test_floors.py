@@ -37,7 +37,7 @@ PYTHON_FLOORS = [
     {"service", "lab", "diagnosis", "ptf"},
     {"cost"},
     {"scapy"},
-    {"pytest"},
+    {"pytest", "strategies"},
     {"cli"},
     {"__main__"},
 ]
