@@ -348,3 +348,19 @@ def test_captures_can_be_kept_elsewhere(run: Run, pytester: pytest.Pytester) -> 
         Path("kept/test_it.py__test_bad/b-eth0.pcapng"),
         Path("kept/test_it.py__test_trace/queue.pcapng"),
     ]
+
+
+# -- the example ----------------------------------------------------------------------------
+
+
+def test_the_example_of_the_guide_runs(run: Run) -> None:
+    """ECN at the ends of a tunnel, of the kernel and of overlay; the guide shows this file."""
+    need_hosts()
+    need_tools("ping")
+    folder = HERE.parent / "docs" / "examples" / "rfc6040"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider", folder],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "7 passed" in done.stdout
