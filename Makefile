@@ -42,7 +42,7 @@ INSTALL = $(REQUIRE) $(BIN)/python -m pip install -qq --no-build-isolation -e
 
 # Not under sanitizers: tests that start VTEPs and look at what they do.  Those run the
 # package of the tree, or the system's own programs, and not the sanitized build.
-PROCESSES := lab peers readme real service three_hosts
+PROCESSES := lab peers pytest_plugin readme real service three_hosts
 
 .PHONY: help demo build test sanitize fuzz bench docs lint wheel clean
 
