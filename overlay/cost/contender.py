@@ -38,6 +38,7 @@ class Contender(Protocol):
 
     def tasks(self, setting: Setting) -> list[Task]:
         """What it does in this setting; nothing where it cannot."""
+        ...
 
 
 def frame(size: int, flow: int, protocol: int = 17) -> bytes:

@@ -20,9 +20,9 @@ class Scapy:
         from scapy.layers.inet import IP, UDP
         from scapy.layers.inet6 import IPv6
         from scapy.layers.l2 import Ether
-        from scapy.packet import Raw
+        from scapy.packet import Packet, Raw
 
-        def outer() -> IP | IPv6:
+        def outer() -> Packet:
             if setting.family == 4:
                 return IP(src="192.0.2.1", dst="192.0.2.2", flags="DF", id=0)
             return IPv6(src="2001:db8::1", dst="2001:db8::2")
