@@ -1,4 +1,4 @@
-"""Capture: `overlay encap` of a file that lies in the page cache, against `cp` of its output."""
+"""Capture: files in the page cache: `overlay encap` against `cp`, columns against reading."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from overlay.io.columns import read_columns
+from overlay.io.pcap import BURST_BYTES
+
 from . import traffic
-from .measure import Contender, interleave
-from .question import LOCAL, REMOTE
+from .measure import Contender, interleave, pinned
+from .question import LOCAL, NVGRE, REMOTE, VXLAN
 from .row import Row
 
 _HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
 
 
-def write(path: Path, size: int) -> None:
-    """A pcap file of about ``size`` bytes, of the Internet mix."""
+def write(path: Path, size: int, packets: Sequence[bytes] | None = None) -> None:
+    """A pcap file of about ``size`` bytes, of these packets or of frames of the Internet mix."""
+    if packets is None:
+        packets = traffic.frames("imix", traffic.IMIX_FRAMES)
     records = [
-        struct.pack("<IIII", 1_700_000_000, n, len(frame), len(frame)) + frame
-        for n, frame in enumerate(traffic.frames("imix", traffic.IMIX_FRAMES))
+        struct.pack("<IIII", 1_700_000_000, n, len(packet), len(packet)) + packet
+        for n, packet in enumerate(packets)
     ]
     block = b"".join(records)
     with path.open("wb") as file:
@@ -73,6 +78,47 @@ def pcap_to_pcap(megabytes: int, rounds: int = 5) -> Iterator[Row]:
         spread=encap.spread,
         note=f"{1 / encap.median:.2f} GB/s out; {start.median / 1e9:.2f} s of it is the start",
     )
+
+
+def columns(megabytes: int, rounds: int = 7) -> Iterator[Row]:
+    """Every fact of every packet of a capture, against reading its bytes and nothing else."""
+    with tempfile.TemporaryDirectory() as folder, pinned():
+        for tunnel in (VXLAN, NVGRE):
+            path = Path(folder, "in.pcap")
+            packets = tunnel.encap_many(traffic.frames(64, 4096))
+            write(path, megabytes << 20, packets)
+            count = path.stat().st_size // (16 + len(packets[0]))
+            facts, read = interleave(
+                [
+                    Contender("columns", lambda path=path: _facts(path), count),
+                    Contender("read", lambda path=path: _bytes(path), count),
+                ],
+                rounds=rounds,
+            )
+            yield Row(
+                question="columns of a capture",
+                case=f"{tunnel.name} 64 B, {megabytes} MB",
+                unit="ns/packet",
+                measured=facts.median,
+                best=facts.best,
+                floor=read.median,
+                ratio=facts.ratio(read),
+                target=">= 20 million a second",
+                met=facts.best <= 50,
+                spread=facts.spread,
+                note=f"{1000 / facts.best:.1f} million packets a second; the floor only reads",
+            )
+
+
+def _facts(path: Path) -> int:
+    return sum(int((part.status == 0).sum()) for part in read_columns(path))
+
+
+def _bytes(path: Path) -> None:
+    room = bytearray(BURST_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(room):
+            pass
 
 
 def _run(words: list[str]) -> None:

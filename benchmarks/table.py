@@ -25,6 +25,7 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "stt": lambda _: question.stt_checksum(),
     "segments": lambda _: question.stt_segments(),
     "pcap": lambda given: capture.pcap_to_pcap(given.pcap_mb),
+    "columns": lambda given: capture.columns(given.pcap_mb),
     "threads": lambda _: question.threads(),
     "macs": lambda _: fdb.mac_table(),
     "switch": lambda _: bridge.switch_in_memory(),

@@ -218,6 +218,25 @@ static uint64_t hash_frame(const uint8_t *packet, const struct ov_frame *d, uint
     return inner_inspect(frame, ETHERNET_LENGTH + seen, seed).hash;
 }
 
+/* Any row; whether decap would do it. */
+static bool inspect_row(const struct plain *plain, const struct ov_batch *b, size_t i,
+                        const struct ov_columns *c)
+{
+    const struct ov_policy *y = plain->policy;
+    struct ov_frame d;
+    int status = tunnel_decap_row(plain, b, i, &d);
+    uint64_t offset = b->offset[i];
+    if (status != OV_OK || d.ethertype != 0 || b->link[i] != OV_ETHERNET ||
+        b->length[i] != b->wire[i] || !write_plain(y, b->data + offset, offset, &d, c, i)) {
+        struct facts f = {0};
+        inspect_any(y, b, i, status, &d, &f);
+        write_row(c, i, &f);
+    }
+    if (c->flow_hash != NULL)
+        c->flow_hash[i] = status == OV_OK ? hash_frame(b->data + offset, &d, c->seed) : 0;
+    return status == OV_OK;
+}
+
 size_t ov_inspect_batch(const struct ov_policy *policy, const struct ov_batch *batch,
                         const struct ov_columns *columns)
 {
@@ -230,19 +249,16 @@ size_t ov_inspect_batch(const struct ov_policy *policy, const struct ov_batch *b
     size_t done = 0;
     for (size_t i = 0; i < count; i++) {
         struct ov_frame d;
-        kernel_prefetch(&b, i, 0);
-        int status = tunnel_decap_row(&plain, &b, i, &d);
         uint64_t offset = b.offset[i];
-        uint32_t length = b.length[i];
-        done += status == OV_OK;
-        if (unlikely(status != OV_OK || d.ethertype != 0 || b.link[i] != OV_ETHERNET ||
-                     length != b.wire[i] || !write_plain(&y, b.data + offset, offset, &d, &c, i))) {
-            struct facts f = {0};
-            inspect_any(&y, &b, i, status, &d, &f);
-            write_row(&c, i, &f);
-        }
-        if (c.flow_hash != NULL)
-            c.flow_hash[i] = status == OV_OK ? hash_frame(b.data + offset, &d, c.seed) : 0;
+        uint32_t length = b.length[i], wire = b.wire[i];
+        kernel_prefetch(&b, i, 0);
+        if (likely(kernel_row_good(&b, b.base[i], offset, length, wire) && plain.open &&
+                   length == wire && (b.status[i] | b.link[i]) == 0 && c.flow_hash == NULL &&
+                   plain_decap(&plain, b.data + offset, length, &d) &&
+                   write_plain(&y, b.data + offset, offset, &d, &c, i)))
+            done++;
+        else
+            done += inspect_row(&plain, &b, i, &c);
     }
     return done;
 }
