@@ -94,8 +94,7 @@ def _check_encap(
     if isinstance(one, Status) or isinstance(two, Status):
         return _difference("status", _status(one), _status(two))
     for ours, theirs in zip(one, two, strict=False):
-        port = getattr(tunnel, "port", 4789)
-        if found := _first_byte(ours, theirs, fields(theirs, vxlan_port=port)):
+        if found := _first_byte(ours, theirs, fields(theirs, by=tunnel)):
             return found
     return _difference("packets", len(one), len(two))
 
@@ -115,7 +114,7 @@ def _check_decap(
     for name in ("key", "protocol", "link", "mss", "wire_length"):
         if found := _difference(name, getattr(one, name), getattr(two, name)):
             return found
-    outer = fields(packet, link=options.get("link", 0), vxlan_port=profile.vxlan_port)
+    outer = fields(packet, link=options.get("link", 0), by=profile)
     return _first_byte(one.header, two.header, outer) or _first_byte(
         one.frame, two.frame, frame_fields(two.frame)
     )

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .codec import Buffer, byte_view
+from .profile import Profile
+from .tunnel import Tunnel
 
 __all__ = ["Field", "fields", "frame_fields", "name_at"]
 
@@ -38,6 +40,16 @@ ICMP: Chapter = (("type", 1), ("code", 1), ("checksum", 2))
 VXLAN: Chapter = (
     ("flags", 1), ("group_flags", 1), ("group_policy", 2), ("vni", 3), ("reserved", 1),
 )  # fmt: skip
+GENEVE: Chapter = (
+    ("version_length", 1), ("flags", 1), ("protocol", 2), ("vni", 3), ("reserved", 1),
+)  # fmt: skip
+OPTION: Chapter = (("class", 2), ("type", 1), ("length", 1))
+GPE: Chapter = (
+    ("flags", 1), ("reserved", 2), ("next_protocol", 1), ("vni", 3), ("reserved", 1),
+)  # fmt: skip
+SHIM: Chapter = (("type", 1), ("length", 1), ("reserved", 1), ("next_protocol", 1))
+ERSPAN: Chapter = (("version_vlan", 2), ("cos_session", 2))
+ERSPAN_III: Chapter = (("timestamp", 4), ("security_group", 2), ("flags", 2))
 STT: Chapter = (
     ("version", 1), ("flags", 1), ("l4_offset", 1), ("reserved", 1), ("mss", 2), ("tci", 2),
     ("context_id", 8), ("padding", 2),
@@ -46,6 +58,8 @@ STT: Chapter = (
 VLANS = (0x8100, 0x88A8)
 EXTENSIONS = (0, 43, 44, 60)
 STT_PORT = 7471
+TEB = 0x6558  # a whole frame follows
+NEXT_PROTOCOLS = {1: 0x0800, 2: 0x86DD, 3: TEB}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,27 @@ class Field:
     def header(self) -> str:
         """The name of the header that the field is in, ``"outer.ipv4"``."""
         return self.name.rpartition(".")[0]
+
+
+_USUAL = Profile()
+
+
+def _ports(by: Tunnel | Profile) -> dict[int, str]:
+    """The protocol of each UDP port; of two that have one the first in decap's order."""
+    if isinstance(by, Profile):
+        return {
+            by.geneve_port: "geneve",
+            by.gpe_port: "vxlan-gpe",
+            by.vxlan_port: "vxlan",
+        }
+    return {by.port: by.name} if hasattr(by, "port") else {}
+
+
+def _is_plain_gre(by: Tunnel | Profile) -> bool:
+    """Whether GRE with a key is no NVGRE."""
+    if isinstance(by, Profile):
+        return "nvgre" not in by.protocols and "gre" in by.protocols
+    return by.name == "gre"
 
 
 class _Walk:
@@ -139,29 +174,78 @@ class _Walk:
         elif protocol in (1, 58):
             self.chapter(f"{side}.icmp", ICMP)
 
-    def gre(self) -> bool:
-        """Walk GRE; whether Ethernet follows."""
+    def gre(self, plain: bool) -> int:
+        """Walk GRE, which with a key is NVGRE unless ``plain``; what follows."""
         flags, protocol = self.number(self.at, 2), self.number(self.at + 2, 2)
-        self.chapter("nvgre", (("flags", 2), ("protocol", 2)))
+        keyed = flags >= 0 and flags & 0x2000 and protocol == TEB
+        name = "nvgre" if keyed and not plain else "gre"
+        self.chapter(name, (("flags", 2), ("protocol", 2)))
         if flags < 0:
-            return False
+            return 0
         if flags & 0x8000:
-            self.chapter("nvgre", (("checksum", 2), ("reserved", 2)))
+            self.chapter(name, (("checksum", 2), ("reserved", 2)))
         if flags & 0x2000:
-            self.chapter("nvgre", (("vsid", 3), ("flow_id", 1)))
+            key = (("vsid", 3), ("flow_id", 1)) if name == "nvgre" else (("key", 4),)
+            self.chapter(name, key)
         if flags & 0x1000:
-            self.take("nvgre.sequence", 4)
-        return protocol == 0x6558 and not flags & 7
+            self.take(f"{name}.sequence", 4)
+        if flags & 7:
+            return 0
+        if protocol in (0x88BE, 0x22EB):
+            return self.erspan(protocol, flags)
+        return protocol if protocol in NEXT_PROTOCOLS.values() else 0
 
-    def tunnel(self, protocol: int, vxlan_port: int) -> bool:
-        """Walk the tunnel's own headers; whether an inner frame follows."""
+    def erspan(self, protocol: int, flags: int) -> int:
+        """Walk ERSPAN behind GRE; what follows."""
+        if not flags & 0x1000:
+            return TEB
+        last = self.number(self.at + 10, 2)
+        self.chapter("erspan", ERSPAN)
+        if protocol == 0x88BE:
+            self.take("erspan.index", 4)
+            return TEB
+        self.chapter("erspan", ERSPAN_III)
+        if last > 0 and last & 1:
+            self.take("erspan.platform", 8)
+        kind = last >> 10 & 0x1F if last >= 0 else 0
+        version = {4: 0x0800, 6: 0x86DD}.get(self.number(self.at, 1) >> 4, 0)
+        return {0: TEB, 2: version}.get(kind, 0)
+
+    def geneve(self) -> int:
+        """Walk GENEVE and its options; what follows."""
+        first, protocol = self.number(self.at, 1), self.number(self.at + 2, 2)
+        self.chapter("geneve", GENEVE)
+        end = min(self.end, self.at + 4 * (max(0, first) & 0x3F))
+        while self.at < end:
+            words = max(0, self.number(self.at + 3, 1)) & 0x1F
+            start = self.at
+            self.chapter("geneve.option", OPTION)
+            self.take("geneve.option.data", min(4 * words, end - start - 4))
+        return protocol if protocol in NEXT_PROTOCOLS.values() else 0
+
+    def gpe(self) -> int:
+        """Walk VXLAN-GPE and its shim headers; what follows."""
+        flags, following = self.number(self.at, 1), self.number(self.at + 3, 1)
+        self.chapter("gpe", GPE)
+        if flags >= 0 and not flags & 0x04:
+            return TEB
+        while following >= 0x80:
+            words, following = self.number(self.at + 1, 1), self.number(self.at + 3, 1)
+            self.chapter("gpe.shim", SHIM)
+            self.take("gpe.shim.data", 4 * words)
+        return NEXT_PROTOCOLS.get(following, 0)
+
+    def tunnel(self, protocol: int, by: Tunnel | Profile) -> int:
+        """Walk the tunnel's own headers; what follows: Ethernet, an EtherType, or 0."""
         port = self.number(self.at + 2, 2)
-        if protocol == 17 and port == vxlan_port:
+        if protocol == 17 and (name := _ports(by).get(port)):
             self.chapter("outer.udp", UDP)
-            self.chapter("vxlan", VXLAN)
-            return True
+            if name == "vxlan":
+                self.chapter("vxlan", VXLAN)
+                return TEB
+            return self.geneve() if name == "geneve" else self.gpe()
         if protocol == 47:
-            return self.gre()
+            return self.gre(_is_plain_gre(by))
         if protocol == 6 and port == STT_PORT:
             first = self.number(self.at + 6, 2) == 0
             words = max(0, self.number(self.at + 12, 1)) >> 4
@@ -169,13 +253,14 @@ class _Walk:
             self.take("outer.tcp.options", words * 4 - 20)
             if first:
                 self.chapter("stt", STT)
-            return first
+            return TEB if first else 0
         self.l4("outer", protocol)
-        return False
+        return 0
 
-    def inner(self) -> None:
-        """Walk an inner frame to its end."""
-        self.l4("inner", self.ip("inner", self.ethernet("inner", 2)))
+    def inner(self, carried: int = TEB) -> None:
+        """Walk an inner frame, or an IP packet of this EtherType, to its end."""
+        ethertype = self.ethernet("inner", 2) if carried == TEB else carried
+        self.l4("inner", self.ip("inner", ethertype))
         self.take("inner.payload", self.end - self.at)
 
     def close(self, rest: str) -> list[Field]:
@@ -185,19 +270,22 @@ class _Walk:
         return self.found
 
 
-def fields(packet: Buffer, *, link: int = 0, vxlan_port: int = 4789) -> list[Field]:
+def fields(packet: Buffer, *, link: int = 0, by: Tunnel | Profile = _USUAL) -> list[Field]:
     """The fields of a packet, outer and inner; together they are every byte of it.
 
     :param packet: a buffer of bytes, whole or cut, sound or not.
     :param link: 0 for Ethernet, 1 where the packet begins with IP.
+    :param by: the tunnel that made the packet, or the profile that takes it: what its
+        UDP port means, and whether GRE with a key is NVGRE.  By default the protocols'
+        own ports, and it is.
     """
     walk = _Walk(byte_view(packet, "packet"))
     if link == 0:
         ethertype = walk.ethernet("outer", 1)
     else:
         ethertype = {4: 0x0800, 6: 0x86DD}.get(walk.number(0, 1) >> 4, -1)
-    if walk.tunnel(walk.ip("outer", ethertype), vxlan_port):
-        walk.inner()
+    if carried := walk.tunnel(walk.ip("outer", ethertype), by):
+        walk.inner(carried)
     else:
         walk.take("outer.payload", walk.end - walk.at)
     return walk.close("outer.padding")

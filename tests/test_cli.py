@@ -25,10 +25,12 @@ from overlay.io.pcap import CaptureWriter, Interface, open_capture
 def test_there_and_back(protocol: str, form: str, capture: Path, tmp_path: Path) -> None:
     middle, back = tmp_path / f"middle.{form}", tmp_path / f"back.{form}"
     count = len(packets(capture))
-    said = report("encap", capture, middle, "--tunnel", protocol, "--id", 5001, *ENDS)
+    key = {"gre": "none", "erspan": 501}.get(protocol, 5001)
+    said = report("encap", capture, middle, "--tunnel", protocol, "--id", key, *ENDS)
     assert (said["frames"], said["packets"], said["refused"]) == (count, count, 0)
     assert middle.read_bytes()[:4] == (b"\n\r\r\n" if form == "pcapng" else b"\x4d\x3c\xb2\xa1")
-    said = report("decap", middle, back)
+    # Plain GRE is not taken unasked.
+    said = report("decap", middle, back, *(["--protocol", "gre"] if protocol == "gre" else []))
     assert said["protocols"] == {protocol: count}
     assert packets(back) == packets(capture)
 
@@ -271,7 +273,8 @@ def test_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize("vlan", [[], ["--vlan"]])
 def test_mtu(protocol: str, ip: int, vlan: list[str]) -> None:
     """The table of overheads: every header's bytes add up."""
-    shim = {"vxlan": 16, "nvgre": 8, "stt": 38}[protocol]
+    shims = {"vxlan": 16, "nvgre": 8, "stt": 38, "geneve": 16, "vxlan-gpe": 16}
+    shim = {**shims, "gre": 4, "erspan": 16}[protocol]
     overhead = 14 + 4 * len(vlan) + (20 if ip == 4 else 40) + shim
     said = report("mtu", protocol, "--underlay", 9000, "--ip", ip, *vlan)
     assert sum(said["headers"].values()) == said["overhead"] == overhead

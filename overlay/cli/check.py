@@ -21,16 +21,21 @@ from overlay._backend import load
 from overlay.io.pcap import Burst
 
 from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PORT, PROFILE, make, profile_of
+from .option import JSON, PROFILE, ports, profile_of, sample
 from .stream import open_input, watched
 
 
 def tunnels() -> list[Tunnel]:
-    """One of each protocol over IPv4, and over IPv6 with a tag and without counters."""
+    """One of each protocol over IPv4, and over IPv6 with a tag and without counters.
+
+    And one that carries IP, where there is such.
+    """
     made: list[Tunnel] = []
     for kind in PROTOCOLS.values():
-        made.append(make(kind, 0x123456, local="192.0.2.1", remote="192.0.2.2", df=False))
-        made.append(make(kind, 0x123456, local="2001:db8::1", remote="2001:db8::2", outer_vlan=7))
+        made.append(sample(kind, df=False))
+        made.append(sample(kind, local="2001:db8::1", remote="2001:db8::2", outer_vlan=7))
+        if hasattr(kind, "payload"):
+            made.append(sample(kind, payload="ip"))
     return made
 
 
@@ -54,7 +59,8 @@ def _compare(
                 continue
             frame = packet  # not from a tunnel: a frame in its own right
         for tunnel in through:
-            name = f"encap {tunnel.name} over IPv{tunnel.family}"
+            ip = " of IP" if getattr(tunnel, "payload", "") == "ip" else ""
+            name = f"encap {tunnel.name}{ip} over IPv{tunnel.family}"
             yield number, name, check(frame, tunnel)
             if tunnel.name == "stt":
                 yield number, f"{name}, segmented", check(frame, tunnel, mtu=1500)
@@ -63,16 +69,18 @@ def _compare(
 @click.command("check")
 @click.argument("source", metavar="IN")
 @PROFILE
-@PORT
+@ports
 @JSON
-def command(source: str, profile: str, port: int, as_json: bool) -> int:
+def command(
+    source: str, profile: str, port: int, geneve_port: int, gpe_port: int, as_json: bool
+) -> int:
     """Run native and reference on the packets of IN and compare every byte.
 
     Each packet is decapsulated, and each frame that comes out (or the packet
     itself, where it is in no tunnel) is put through every protocol.  Exit
     status 1 if the two differ; the first differing field of each is printed.
     """
-    chosen = profile_of(profile, vxlan_port=port)
+    chosen = profile_of(profile, vxlan_port=port, geneve_port=geneve_port, gpe_port=gpe_port)
     load("native")  # says at once that there is nothing to compare
     packets = compared = 0
     differences: list[dict[str, object]] = []

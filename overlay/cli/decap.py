@@ -10,10 +10,11 @@ import click
 
 from overlay import PROTOCOLS, CaptureError, ConfigError, Status
 from overlay.io.table import TableWriter
+from overlay.tunnel import OPTIONS
 
 from . import DONE, FAILED, REFUSED, fail
 from .decapsulator import DEPTH_MAX, Decapsulator
-from .option import JSON, PORT, PROFILE, STRICT, profile_of
+from .option import JSON, PROFILE, STRICT, Option, ports, profile_of
 from .selection import IDS_MAX, Ids, Moment, Network, Selection
 from .stream import Output, Tally, open_input, watched
 
@@ -58,14 +59,24 @@ def _numbers(ranges: tuple[range, ...]) -> dict[str, Any]:
 @click.argument("target", metavar="OUT")
 @click.option(
     "--id", "keys", type=Ids(), multiple=True,
-    help="A VNI, VSID or Context ID to take, of the outermost tunnel, or a range; repeatable.",
+    help="A key to take, of the outermost tunnel, or a range: a VNI, VSID, Context ID, ERSPAN "
+    "session or GRE key, 'none' for GRE without one; repeatable.",
 )  # fmt: skip
 @click.option(
     "--protocol", "protocols", type=click.Choice(list(PROTOCOLS)), multiple=True,
     help="A protocol to take; repeatable.",
 )  # fmt: skip
 @PROFILE
-@PORT
+@ports
+@click.option(
+    "--payload", type=click.Choice(["ethernet", "any"]),
+    help="Whether tunnels that carry IP are taken, as frames without MAC addresses; "
+    "by default under lenient.",
+)  # fmt: skip
+@click.option(
+    "--known-option", "known", type=Option(data=False), multiple=True,
+    help="A critical GENEVE option that is known, in hexadecimal, such as 0103:80; repeatable.",
+)  # fmt: skip
 @click.option(
     "--inner-vlan", type=click.Choice(["keep", "strip", "reject"]), default="keep",
     show_default=True, help="VLAN tags of the frames.",
@@ -102,7 +113,8 @@ def _numbers(ranges: tuple[range, ...]) -> dict[str, Any]:
 @STRICT
 def command(
     source: str, target: str, keys: tuple[range, ...], protocols: tuple[str, ...], profile: str,
-    port: int, inner_vlan: str, outer: tuple[Any, ...], local: tuple[Any, ...],
+    port: int, geneve_port: int, gpe_port: int, payload: str | None,
+    known: tuple[tuple[int, int], ...], inner_vlan: str, outer: tuple[Any, ...], local: tuple[Any, ...],
     remote: tuple[Any, ...], after: int | None, before: int | None, depth: int,
     fragments: Literal["reassemble", "drop"], metadata: Literal["comment", "none"] | None,
     columns: str | None, resegment: bool, as_json: bool, strict: bool,
@@ -114,7 +126,10 @@ def command(
     (pcapng) interfaces are kept.
     """
     chosen = profile_of(
-        profile, vxlan_port=port, inner_vlan=inner_vlan, **_numbers(keys),
+        profile, vxlan_port=port, geneve_port=geneve_port, gpe_port=gpe_port,
+        inner_vlan=inner_vlan, **_numbers(keys),
+        **({"payload": payload} if payload else {}),
+        **({"options": OPTIONS | set(known)} if known else {}),
         **({"protocols": protocols} if protocols else {}),
     )  # fmt: skip
     selection = Selection(outer, local, remote, after, before)

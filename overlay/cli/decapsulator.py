@@ -53,7 +53,7 @@ _GRE_PROTOCOLS = (0x6558, 0x88BE, 0x22EB)  # Ethernet, ERSPAN I and II, ERSPAN I
 def _is_tunnel(frame: memoryview, profile: Profile) -> bool:
     """Whether a frame's headers say that it is in a tunnel, be they right or wrong."""
     ports = {getattr(profile, f"{name}_port", -1) for name in ("vxlan", "geneve", "gpe")}
-    for f in fields(frame, vxlan_port=profile.vxlan_port):
+    for f in fields(frame, by=profile):
         if f.size == 2:
             number = int.from_bytes(frame[f.offset : f.offset + 2], "big")
             if f.name == "outer.udp.destination_port" and number in ports:
@@ -104,12 +104,8 @@ class Decapsulator:
         self._table = table
         self._reassembler = overlay.SttReassembler(profile=profile)
         self._fragments = overlay.FragmentReassembler() if fragments else None
-        ports = {
-            name: getattr(profile, name)
-            for name in ("vxlan_port", "geneve_port", "gpe_port", "payload")
-            if hasattr(profile, name)
-        }
-        self._inner = Profile.of(profile.base, inner_vlan=profile.inner_vlan, **ports)
+        names = ("vxlan_port", "geneve_port", "gpe_port", "payload", "options", "inner_vlan")
+        self._inner = Profile.of(profile.base, **{name: getattr(profile, name) for name in names})
         self._columns: Columns | None = None
         self._now = 0
         self._pushed_refused = self._fragments_refused = 0

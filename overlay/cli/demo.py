@@ -16,7 +16,8 @@ from overlay.layout import fields, name_at
 
 from . import DONE, REFUSED
 from .measure import batch_rates, single_rates
-from .option import JSON, make
+from .option import JSON, taking
+from .option import sample as sample_tunnel
 from .stream import print_table
 
 _SEQUENCE = 0x1234567
@@ -41,13 +42,14 @@ def _codecs() -> tuple[Codec, Codec | None]:
 
 def _twins(one: Codec, two: Codec, tunnel: Tunnel, frames: list[bytes]) -> str:
     """How two codecs compare on every frame: "identical", or where they part."""
+    profile = taking(tunnel)
     for number, frame in enumerate(frames):
         packets = [codec.encap(tunnel, frame, sequence=_SEQUENCE + number) for codec in (one, two)]
         if packets[0] != packets[1]:
             pairs = enumerate(zip(*packets, strict=False))
             at = next((i for i, (a, b) in pairs if a != b), min(map(len, packets)))
-            return f"frame {number + 1} differs at {name_at(fields(packets[1]), at)}"
-        if one.decap(packets[0]) != two.decap(packets[0]):
+            return f"frame {number + 1} differs at {name_at(fields(packets[1], by=tunnel), at)}"
+        if one.decap(packets[0], profile) != two.decap(packets[0], profile):
             return f"frame {number + 1} is decapsulated differently"
     return "identical"
 
@@ -59,8 +61,8 @@ def _batches(codec: Codec, tunnel: Tunnel, frames: list[bytes]) -> str:
     single = [codec.encap(tunnel, f, sequence=_SEQUENCE + i) for i, f in enumerate(frames)]
     if batch.to_list() != single:
         return "batch differs"
-    codec.decap_batch(batch)
-    results = codec.decap_many(single)
+    codec.decap_batch(batch, taking(tunnel))
+    results = codec.decap_many(single, taking(tunnel))
     back = [result.frame for result in results if isinstance(result, Decapsulated)]
     if len(back) < len(frames) or batch.to_list() != back:
         return "batch differs"
@@ -78,7 +80,7 @@ def command(as_json: bool) -> int:
     main, reference = _codecs()
     results: list[dict[str, Any]] = []
     for kind in PROTOCOLS.values():
-        tunnel = make(kind, 0x123456, local="192.0.2.1", remote="192.0.2.2")
+        tunnel = sample_tunnel(kind)
         result: dict[str, Any] = {
             "protocol": tunnel.name,
             "overhead": tunnel.overhead,

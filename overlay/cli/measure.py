@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from overlay import Batch, DecapError, EncapError, Tunnel
 from overlay.codec import Codec
 
+from .option import taking
+
 __all__ = ["CAPACITY", "batch_rates", "single_rates"]
 
 #: Frames in the batch of a measurement.
@@ -41,6 +43,7 @@ def batch_rates(
     count = len(frames) if codec.name == "reference" else max(CAPACITY, len(frames))
     rows = [frames[i % len(frames)] for i in range(count)]
     batch = Batch.from_frames(rows)
+    profile = taking(tunnel)
 
     def keeper() -> Callable[[], None]:
         kept = {name: getattr(batch, name).copy() for name in _COLUMNS}
@@ -52,7 +55,7 @@ def batch_rates(
         return reset
 
     encap = _best(lambda: codec.encap_batch(batch, tunnel), keeper(), seconds)
-    decap = _best(lambda: codec.decap_batch(batch), keeper(), seconds)
+    decap = _best(lambda: codec.decap_batch(batch, profile), keeper(), seconds)
     return len(rows) / encap, len(rows) / decap
 
 
@@ -62,6 +65,7 @@ def single_rates(
     """Frames a second of encap and decap, one call a frame."""
     encap, decap = codec.encoder(tunnel).encap, codec.decap
     packets = [encap(frame) for frame in frames]
+    profile = taking(tunnel)
 
     def forth() -> None:
         for frame in frames:
@@ -69,7 +73,7 @@ def single_rates(
 
     def back() -> None:
         for packet in packets:
-            decap(packet)
+            decap(packet, profile)
 
     try:
         one = _best(forth, int, seconds)

@@ -13,20 +13,20 @@ from overlay import PROTOCOLS, ConfigError, Tunnel
 from overlay.cost.cloud import CLOUDS
 from overlay.layout import fields
 
-from .option import JSON, Number, make
+from .option import JSON, Number, sample
 from .stream import print_table
 
 _SHOWN = {
     "ethernet": "Ethernet", "vlan": "802.1Q tag", "ipv4": "IPv4", "ipv6": "IPv6", "udp": "UDP",
     "tcp": "TCP-shaped", "vxlan": "VXLAN", "nvgre": "GRE with key (NVGRE)", "stt": "STT",
+    "geneve": "GENEVE", "gpe": "VXLAN-GPE", "gre": "GRE", "erspan": "ERSPAN",
 }  # fmt: skip
 
 
 def _sizes(tunnel: Tunnel) -> dict[str, int]:
     """The bytes of each outer header, read off a packet."""
     sizes: Counter[str] = Counter()
-    port = getattr(tunnel, "port", 4789)
-    for field in fields(tunnel.encap(bytes(60)), vxlan_port=port):
+    for field in fields(tunnel.encap(bytes(60)), by=tunnel):
         if field.header != "inner" and not field.header.startswith("inner."):
             sizes[field.header.rpartition(".")[2]] += field.size
     return {_SHOWN.get(header, header): size for header, size in sizes.items()}
@@ -60,7 +60,7 @@ def command(
     if underlay is None:
         underlay = 1500 if place is None else place.mtu
     kind = PROTOCOLS[protocol]
-    tunnel = make(kind, 0x1000, local=ends[0], remote=ends[1], outer_vlan=1 if vlan else None)
+    tunnel = sample(kind, local=ends[0], remote=ends[1], outer_vlan=1 if vlan else None)
     headers = _sizes(tunnel)
     try:
         inner = tunnel.inner_mtu(underlay, inner_tags=inner_tags)

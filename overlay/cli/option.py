@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from overlay import PROTOCOLS, ConfigError, Profile, Tunnel
+from overlay import PROTOCOLS, ConfigError, GeneveOption, Profile, Tunnel
 
 if typing.TYPE_CHECKING:
     _Type = click.ParamType[Any]
@@ -70,15 +70,55 @@ class Ports(_Type):
         return int(low) if high is None else (int(low), int(high))
 
 
+class Option(_Type):
+    """A GENEVE option in hexadecimal, CLASS:TYPE:DATA, or without ``data`` CLASS:TYPE."""
+
+    name = "class:type:data"
+
+    def __init__(self, *, data: bool = True) -> None:
+        self.data = data
+        if not data:
+            self.name = "class:type"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        pattern = r"([0-9a-f]{4}):([0-9a-f]{2})" + (
+            r"(?::((?:[0-9a-f]{2})*))?" if self.data else ""
+        )
+        match = re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE)
+        if match is None:
+            example = "0102:80:00010002" if self.data else "0102:80"
+            self.fail(f"{value!r} is not {self.name} in hexadecimal, such as {example}", param, ctx)
+        number, kind = int(match[1], 16), int(match[2], 16)
+        if not self.data:
+            return number, kind
+        try:
+            return GeneveOption(number, kind, bytes.fromhex(match[3] or ""))
+        except ConfigError as error:
+            self.fail(f"{value!r}: {error.field}: expected {error.expected}", param, ctx)
+
+
 def key_field(kind: type[Tunnel]) -> str:
     """The name of the field that ``--id`` sets."""
     return kind.key_field
 
 
-def make(kind: type[Tunnel], key: int, **values: Any) -> Tunnel:
-    """A tunnel of this class and key."""
-    given: dict[str, Any] = {key_field(kind): key, **values}
+def make(kind: type[Tunnel], key: int | None, **values: Any) -> Tunnel:
+    """A tunnel of this class and key; None for one without a key, where there is such."""
+    name = key_field(kind)
+    required = kind.__dataclass_fields__[name].default is dataclasses.MISSING
+    given: dict[str, Any] = {name: key, **values} if required or key is not None else values
     return kind(**given)
+
+
+def sample(kind: type[Tunnel], **values: Any) -> Tunnel:
+    """Some tunnel of this class, from 192.0.2.1 to 192.0.2.2."""
+    key = None if kind.name == "gre" else {"erspan": 0x155}.get(kind.name, 0x123456)
+    return make(kind, key, **{"local": "192.0.2.1", "remote": "192.0.2.2", **values})
+
+
+def taking(tunnel: Tunnel) -> str | Profile:
+    """A profile that takes what the tunnel sends; the usual one, but for plain GRE."""
+    return Profile.of("rfc", protocols=("gre",)) if tunnel.name == "gre" else "rfc"
 
 
 def _help(name: str) -> str:
@@ -103,6 +143,9 @@ def _option(name: str, hint: Any, many: bool) -> Callable[[F], F]:
         extra["metavar"] = "VALUES"
     elif name == "source_port":
         extra["type"] = Ports()
+    elif name == "options":
+        extra |= {"type": Option(), "multiple": True}
+        extra["help"] = "A GENEVE option in hexadecimal, such as 0102:80:00010002; repeatable."
     elif hint is bool:
         flag = f"{flag}/--no-{name.replace('_', '-')}"
     elif any(part is int for part in _parts(hint)):
@@ -138,7 +181,8 @@ def tunnel_options(*, addresses: bool = True, many: bool = False) -> Callable[[F
             function = click.option(f"--{name}", required=addresses, help=_help(name))(function)
         function = click.option(
             *(("--id", "--key") if many else ("--id",)), "key", required=not many,
-            type=None if many else Number(), help="The VNI, VSID or Context ID.",
+            type=None if many else Number("none"),
+            help="The VNI, VSID, Context ID, GRE key or ERSPAN session; 'none' for no key.",
         )(function)  # fmt: skip
         return click.option(
             "--tunnel", type=click.Choice(list(PROTOCOLS)), required=not many, help="The protocol."
@@ -147,16 +191,16 @@ def tunnel_options(*, addresses: bool = True, many: bool = False) -> Callable[[F
     return decorate
 
 
-def tunnel_of(name: str, key: int, given: dict[str, Any]) -> Tunnel:
+def tunnel_of(name: str, key: int | str, given: dict[str, Any]) -> Tunnel:
     """The tunnel of these options; what was not given has its default."""
     kind = PROTOCOLS[name]
     known = {field.name for field in dataclasses.fields(kind)}
-    values = {field: value for field, value in given.items() if value is not None}
+    values = {field: value for field, value in given.items() if value not in (None, ())}
     for field in values:
         if field not in known:
             raise click.UsageError(f"--{field.replace('_', '-')} is no option of {name}")
     try:
-        return make(kind, key, **values)
+        return make(kind, None if isinstance(key, str) else key, **values)
     except ConfigError as error:
         option = "--id" if error.field == key_field(kind) else "--" + error.field.replace("_", "-")
         raise click.UsageError(f"{option} {error.value}: expected {error.expected}") from None
@@ -170,6 +214,19 @@ PROFILE = click.option(
     help="What is accepted: every MUST of the RFCs; what Linux accepts; all that can be read.",
 )
 PORT = click.option("--port", type=Number(), default=4789, show_default=True, help="VXLAN's port.")
+
+
+def ports(function: F) -> F:
+    """The options for the UDP ports of every protocol that has one."""
+    function = click.option(
+        "--gpe-port", type=Number(), default=4790, show_default=True, help="VXLAN-GPE's."
+    )(function)
+    function = click.option(
+        "--geneve-port", type=Number(), default=6081, show_default=True, help="GENEVE's."
+    )(function)
+    return PORT(function)
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable results.")
 STRICT = click.option("--strict", is_flag=True, help="Exit status 1 if packets were refused.")
 

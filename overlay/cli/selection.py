@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from overlay.columns import Columns
+from overlay.tunnel import NO_KEY
 
 if typing.TYPE_CHECKING:
     _Type = click.ParamType[Any]
@@ -34,13 +35,15 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Ids(_Type):
-    """A number, decimal or with 0x, or a range low-high."""
+    """A number, decimal or with 0x, a range low-high, or "none", GRE's for no key."""
 
     name = "number|low-high"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, range):
             return value
+        if value == "none":
+            return range(NO_KEY, NO_KEY + 1)
         match = _RANGE.fullmatch(value)
         if match is None:
             self.fail(f"{value!r} is neither a number nor a range low-high", param, ctx)

@@ -15,7 +15,7 @@ from overlay.io.pcap import Burst
 from overlay.layout import fields, frame_fields
 
 from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PORT, PROFILE, STRICT, profile_of
+from .option import JSON, PROFILE, STRICT, ports, profile_of
 from .stream import open_input
 
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
@@ -23,9 +23,9 @@ _TYPES = {0x0806: "ARP", 0x0800: "IPv4", 0x86DD: "IPv6", 0x8847: "MPLS", 0x88CC:
 _PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE", 58: "ICMPv6", 132: "SCTP"}
 
 
-def _values(data: memoryview, link: int | None, port: int) -> dict[str, bytes]:
+def _values(data: memoryview, link: int | None, profile: Profile) -> dict[str, bytes]:
     """Each field's bytes by its name; of a frame where ``link`` is None."""
-    found = frame_fields(data) if link is None else fields(data, link=link, vxlan_port=port)
+    found = frame_fields(data) if link is None else fields(data, link=link, by=profile)
     return {field.name: bytes(data[field.offset : field.offset + field.size]) for field in found}
 
 
@@ -64,7 +64,7 @@ def _rows(burst: Burst, profile: Profile) -> list[dict[str, Any]]:
     """What there is to say of each packet of a burst."""
     batch, rows = burst.batch, []
     outer = [
-        _values(batch[row], int(link), profile.vxlan_port) if link < 2 else {}
+        _values(batch[row], int(link), profile) if link < 2 else {}
         for row, link in enumerate(batch.link.tolist())
     ]
     lengths = batch.wire.tolist()
@@ -80,7 +80,7 @@ def _rows(burst: Burst, profile: Profile) -> list[dict[str, Any]]:
         if ends := _ends(values, "outer"):
             said["outer"] = {"source": ends[0], "destination": ends[1]}
         if status == Status.OK:
-            inner = _values(batch[row], None, 0)
+            inner = _values(batch[row], None, profile)
             said["protocol"] = _NAMES[int(batch.protocol[row])]
             said["key"] = int(batch.key[row])
             said["inner"] = {"length": int(batch.wire[row]), "type": _kind(inner, "inner")}
@@ -113,17 +113,20 @@ def _line(said: dict[str, Any], first: int) -> str:
 @click.command("show")
 @click.argument("source", metavar="IN")
 @PROFILE
-@PORT
+@ports
 @JSON
 @STRICT
-def command(source: str, profile: str, port: int, as_json: bool, strict: bool) -> int:
+def command(
+    source: str, profile: str, port: int, geneve_port: int, gpe_port: int, as_json: bool,
+    strict: bool,
+) -> int:  # fmt: skip
     """Print the packets of IN, a line each.
 
     Number, seconds since the first packet, outer addresses, protocol and key,
     inner addresses, what the frame carries and its length; or why it was
     refused.  With --json an object a line, "time" in nanoseconds since 1970.
     """
-    chosen = profile_of(profile, vxlan_port=port)
+    chosen = profile_of(profile, vxlan_port=port, geneve_port=geneve_port, gpe_port=gpe_port)
     first: int | None = None
     refused = 0
     with open_input(source) as capture:

@@ -15,6 +15,7 @@ from typing import SupportsBytes, TypeAlias
 from overlay.codec import Buffer, byte_view
 from overlay.errors import ConfigError
 from overlay.layout import Field, fields
+from overlay.profile import Profile
 
 __all__ = ["Expected", "FieldDifference", "Range", "bit_range", "places", "written"]
 
@@ -129,7 +130,7 @@ class Expected:
 
     def fields(self) -> list[Field]:
         """The fields of the packet, from :func:`overlay.layout.fields`."""
-        return fields(self.data, link=self.link, **self.ports)
+        return fields(self.data, link=self.link, by=Profile.of("rfc", **self.ports))
 
     def matches(self, packet: Buffer | SupportsBytes) -> bool:
         """Whether the packet is as expected."""
