@@ -163,3 +163,19 @@ def test_names_of_the_new_headers() -> None:
     assert name_at(fields(mirrored), 38) == "gre.sequence"
     assert name_at(fields(mirrored), 52) == "erspan.flags"
     assert name_at(fields(mirrored), 54) == "erspan.platform"
+
+
+def test_the_live_switch_speaks_three(tmp_path: Path) -> None:
+    """The other protocols are for packets: ctl, lab and a configuration do not offer them."""
+    from overlay.switch import SWITCHED, Vtep
+
+    assert list(SWITCHED) == ["vxlan", "nvgre", "stt"]
+    for args in (["ctl", "add", "--tunnel", "geneve"], ["lab", "--tunnel", "geneve"]):
+        assert run(*args).exit_code == 2
+    with pytest.raises(overlay.ConfigError, match="tunnel='geneve'"):
+        Vtep(local="192.0.2.1", tunnel="geneve")
+    file = tmp_path / "vtep.toml"
+    file.write_text('[vtep]\nlocal = "192.0.2.1"\ntunnel = "gre"\n')
+    result = run("run", file, "--check")
+    assert result.exit_code == 2
+    assert 'got "gre"' in result.stderr

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from overlay import PROTOCOLS
 from overlay.service.client import DEFAULT, Client, RefusedError
+from overlay.switch import SWITCHED
 
 from .option import JSON, Number
 from .stream import print_table
@@ -19,7 +19,7 @@ from .top import short
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NETWORK = click.argument("network", metavar="NETWORK")
-_TUNNEL = click.option("--tunnel", type=click.Choice(list(PROTOCOLS)), help="The protocol.")
+_TUNNEL = click.option("--tunnel", type=click.Choice(list(SWITCHED)), help="The protocol.")
 
 
 class _Session:

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from overlay import PROTOCOLS
 from overlay.lab import exam, picture
 from overlay.lab.host import Host, LabError, MissingError, unshared
 from overlay.lab.ovs import OvsGre, OvsVxlan
 from overlay.lab.peer import KernelVxlan, Peer, Segment
 from overlay.lab.topology import Topology
 from overlay.lab.vtep import OverlayVtep
+from overlay.switch import SWITCHED
 
 from . import DONE, REFUSED
 from .option import JSON
@@ -41,7 +41,7 @@ def _kind(peer: str, tunnel: str) -> type[Peer]:
 
 @click.command("lab")
 @click.option(
-    "--tunnel", type=click.Choice(list(PROTOCOLS)), default="vxlan", show_default=True,
+    "--tunnel", type=click.Choice(list(SWITCHED)), default="vxlan", show_default=True,
     help="Protocol between the hosts.",
 )  # fmt: skip
 @click.option(

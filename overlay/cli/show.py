@@ -13,6 +13,7 @@ import overlay
 from overlay import PROTOCOLS, CaptureError, Profile, Status
 from overlay.io.pcap import Burst
 from overlay.layout import fields, frame_fields
+from overlay.tunnel import NO_KEY
 
 from . import DONE, FAILED, REFUSED, fail
 from .option import JSON, PROFILE, STRICT, ports, profile_of
@@ -101,7 +102,8 @@ def _line(said: dict[str, Any], first: int) -> str:
     if ends := said.get("outer"):
         words.append(f"{ends['source']} > {ends['destination']}")
     if inner := said.get("inner"):
-        words.append(f"{said['protocol']} key={said['key']}")
+        key = "none" if said["key"] == NO_KEY and said["protocol"] != "stt" else said["key"]
+        words.append(f"{said['protocol']} key={key}")
         words.append(f"{inner.get('source', '?')} > {inner.get('destination', '?')}")
         words.append(f"{inner['type']} {inner['length']}")
     else:

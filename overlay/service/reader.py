@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from overlay import PROTOCOLS, ConfigError, OverlayError
+from overlay import ConfigError, OverlayError
+from overlay.switch import SWITCHED
 
 from .config import (
     Config,
@@ -187,7 +188,7 @@ class _Reader:
         # What is wrong with the table itself hides nothing within it.
         known = dict(found or {"id": value.get("id"), "tunnel": value.get("tunnel")})
         known["tunnel"] = known["tunnel"] or default
-        if known["tunnel"] not in PROTOCOLS:
+        if known["tunnel"] not in SWITCHED:
             known["tunnel"] = default
         if found is not None:
             self.number(known["tunnel"], known["id"], (*path, "id"))
@@ -328,7 +329,7 @@ class _Reader:
 
 def _tunnel(kind: str, key: int, remote: str, options: dict[str, Any]) -> None:
     """Raise ConfigError unless there is such a tunnel."""
-    protocol = PROTOCOLS[kind]
+    protocol = SWITCHED[kind]
     local = "2001:db8::1" if ":" in remote else "192.0.2.1"
     protocol(**{protocol.key_field: key, "local": local, "remote": remote, **options})
 

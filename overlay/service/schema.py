@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from overlay import PROTOCOLS, ConfigError
+from overlay import ConfigError
 from overlay.address import ip_address, is_multicast, mac_address
+from overlay.switch import SWITCHED
 from overlay.tunnel import boolean, choice, integer
 
 __all__ = ["REQUIRED", "SECTIONS", "TUNNEL_OPTIONS", "Key", "Section"]
@@ -139,8 +140,8 @@ def account(field: str, value: object) -> str:
     raise ConfigError(field, value, "the name of an account")
 
 
-_TUNNEL = word(*PROTOCOLS)
-_ID = number(0, 2**64 - 1)  # PROTOCOLS says what of it each tunnel takes
+_TUNNEL = word(*SWITCHED)
+_ID = number(0, 2**64 - 1)  # SWITCHED says what of it each tunnel takes
 
 _FOR_ALL = ("ttl", "dscp", "ecn", "df", "ip_id", "flow_label", "source_port", "inner_vlan")
 #: What a network or a remote may set of its tunnels: fields of their classes.

@@ -6,10 +6,12 @@ not: packet loops, the bytes of any header.
 
 from .event import Event
 from .network import Network, Port, Remote
+from .protocol import SWITCHED
 from .stats import NetworkStats, Traffic, VtepStats
 from .vtep import Vtep
 
 __all__ = [
+    "SWITCHED",
     "Event",
     "Network",
     "NetworkStats",

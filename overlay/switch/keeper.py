@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from overlay.address import ip_address
 from overlay.errors import ConfigError, Status
-from overlay.tunnel import PROTOCOLS
 
 from .event import KINDS, Event
 from .network import mac_of
+from .protocol import SWITCHED
 from .underlay import Path
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Keeper:
             self._collect()
 
     def _collect(self) -> None:
-        names = {kind.number: name for name, kind in PROTOCOLS.items()}
+        names = {kind.number: name for name, kind in SWITCHED.items()}
         for raw in self._vtep._chassis.events(_EVENTS):
             kind, ns, number, mac, where, previous, status, protocol, address = raw
             network = self._vtep._by_number.get(number)

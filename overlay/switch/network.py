@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from overlay.address import ip_address, mac_address
 from overlay.errors import ConfigError
-from overlay.tunnel import PROTOCOLS, Tunnel, boolean, choice, integer
+from overlay.tunnel import Tunnel, boolean, choice, integer
 
 from .fdb import Fdb
 from .neighbor import Neighbors
+from .protocol import SWITCHED
 from .stats import NetworkStats, Traffic
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Network:
         #: VNI, VSID or Context ID.
         self.key = key
         #: Protocol of remotes that name none.
-        self.tunnel = choice("tunnel", tunnel, tuple(PROTOCOLS))
+        self.tunnel = choice("tunnel", tunnel, tuple(SWITCHED))
         if name is not None and not isinstance(name, str):
             raise ConfigError("name", name, "text")
         self.name = str(key) if name is None else name

@@ -18,9 +18,10 @@ from overlay.address import ip_address, mac_address, mac_bytes
 from overlay.errors import ConfigError
 from overlay.io.device import Device, live
 from overlay.record import CONFIG, tunnel_record
-from overlay.tunnel import PROTOCOLS, STT, boolean, choice, integer
+from overlay.tunnel import STT, boolean, choice, integer
 
 from .network import Network, Port, Remote
+from .protocol import SWITCHED
 from .stats import NetworkStats, Traffic
 from .underlay import Path, Underlay
 
@@ -155,7 +156,7 @@ class Registry:
         raise ConfigError("network", network, "a network of this VTEP, by one protocol")
 
     def _use_key(self, protocol: str, key: int, number: int) -> None:
-        at = PROTOCOLS[protocol].number, key
+        at = SWITCHED[protocol].number, key
         used = self._keys.setdefault(at, [number, 0])
         if used[0] != number:
             other = self._by_number[used[0]]
@@ -166,7 +167,7 @@ class Registry:
                 self._chassis.key(*at, number)
 
     def _drop_key(self, protocol: str, key: int) -> None:
-        at = PROTOCOLS[protocol].number, key
+        at = SWITCHED[protocol].number, key
         self._keys[at][1] -= 1
         if self._keys[at][1] == 0:
             del self._keys[at]
@@ -304,7 +305,7 @@ class Registry:
         flood: bool,
         options: dict[str, Any],
     ) -> Remote:
-        protocol = choice("tunnel", network.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS))
+        protocol = choice("tunnel", network.tunnel if tunnel is None else tunnel, tuple(SWITCHED))
         address = ip_address("remote", address)
         boolean("relay", relay)
         boolean("flood", flood)

@@ -17,7 +17,9 @@ from typing import Any
 from overlay.address import mac_address
 from overlay.errors import ConfigError
 from overlay.io.device import Device
-from overlay.tunnel import PROTOCOLS, STT, VXLAN, Tunnel
+from overlay.tunnel import STT, VXLAN, Tunnel
+
+from .protocol import SWITCHED
 
 __all__ = ["Path", "Underlay"]
 
@@ -74,10 +76,10 @@ class Underlay:
         self._numbers: dict[int, int] = {}
         self._owned: list[Device] = []
         if isinstance(given, Device):
-            self._devices = dict.fromkeys(PROTOCOLS, given)
+            self._devices = dict.fromkeys(SWITCHED, given)
         elif isinstance(given, Mapping):
             for name, device in given.items():
-                if name not in PROTOCOLS or not isinstance(device, Device):
+                if name not in SWITCHED or not isinstance(device, Device):
                     raise ConfigError("underlay", given, "devices by protocol name")
                 self._devices[name] = device
         elif given is not None:
@@ -189,7 +191,7 @@ class Underlay:
 
     def build(self, protocol: str, key: int, remote: str, path: Path, **options: Any) -> Tunnel:
         """The tunnel to a remote."""
-        kind = PROTOCOLS[protocol]
+        kind = SWITCHED[protocol]
         values: dict[str, Any] = {"local": self.local, "remote": remote, kind.key_field: key}
         values |= {"local_mac": path.local_mac}
         if path.remote_mac is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from overlay.errors import ConfigError
 from overlay.io.device import Device
 from overlay.profile import Profile
 from overlay.record import Policy
-from overlay.tunnel import PROTOCOLS, boolean, choice, integer
+from overlay.tunnel import boolean, choice, integer
 
 from .event import Event
 from .keeper import Keeper
 from .network import Network
+from .protocol import SWITCHED
 from .registry import REASSEMBLY_SECONDS, Registry
 from .stats import VtepStats
 from .underlay import Path, Underlay
@@ -86,7 +88,7 @@ class Vtep(Registry):
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         self.local = _local_address(local)
-        self.tunnel = choice("tunnel", tunnel, tuple(PROTOCOLS))
+        self.tunnel = choice("tunnel", tunnel, tuple(SWITCHED))
         self.fragments = choice("fragments", fragments, ("reassemble", "drop"))
         if mtu is not None:
             integer("mtu", mtu, 576, 65535)
@@ -161,8 +163,8 @@ class Vtep(Registry):
         :param group: a multicast group to which group and unknown frames go.
         :param options: of every tunnel: ``ttl``, ``dscp``, ``flow_id``...
         """
-        chosen = choice("tunnel", self.tunnel if tunnel is None else tunnel, tuple(PROTOCOLS))
-        integer(PROTOCOLS[chosen].key_field, key, 0, 2**64 - 1)
+        chosen = choice("tunnel", self.tunnel if tunnel is None else tunnel, tuple(SWITCHED))
+        integer(SWITCHED[chosen].key_field, key, 0, 2**64 - 1)
         if isinstance(remotes, (str, bytes)) or not isinstance(remotes, Iterable):
             raise ConfigError("remotes", remotes, "a list of addresses")
         if group is not None and not is_multicast(ip_address("group", group)):
@@ -386,7 +388,8 @@ def _local_address(local: str) -> str:
 
 def _live_profile(profile: Profile | str, port: int) -> Profile:
     if isinstance(profile, str):
-        return Profile(base=profile, vxlan_port=port)  # type: ignore[arg-type]
+        return Profile(base=profile, vxlan_port=port, protocols=tuple(SWITCHED))  # type: ignore[arg-type]
     if not isinstance(profile, Profile):
         raise ConfigError("profile", profile, "a Profile or the name of one")
-    return profile
+    names = tuple(name for name in profile.protocols if name in SWITCHED)
+    return profile if names == profile.protocols else replace(profile, protocols=names)

@@ -30,6 +30,8 @@ class GRE(Tunnel):
     name: ClassVar[str] = "gre"
     number: ClassVar[int] = 6
     key_field: ClassVar[str] = "key"
+    #: :attr:`key` of a tunnel without one.
+    NO_KEY: ClassVar[int] = NO_KEY
     key: int = MISSING  # pyright: ignore[reportIncompatibleMethodOverride]
     checksum: bool = False
     sequence: int | None = None
