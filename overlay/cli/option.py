@@ -144,7 +144,11 @@ def _option(name: str, hint: Any, many: bool) -> Callable[[F], F]:
     elif name == "source_port":
         extra["type"] = Ports()
     elif name == "options":
-        extra |= {"type": Option(), "multiple": True}
+        extra |= {
+            "type": Option(),
+            "multiple": True,
+            "callback": lambda _c, _p, value: value or None,
+        }
         extra["help"] = "A GENEVE option in hexadecimal, such as 0102:80:00010002; repeatable."
     elif hint is bool:
         flag = f"{flag}/--no-{name.replace('_', '-')}"
@@ -195,7 +199,7 @@ def tunnel_of(name: str, key: int | str, given: dict[str, Any]) -> Tunnel:
     """The tunnel of these options; what was not given has its default."""
     kind = PROTOCOLS[name]
     known = {field.name for field in dataclasses.fields(kind)}
-    values = {field: value for field, value in given.items() if value not in (None, ())}
+    values = {field: value for field, value in given.items() if value is not None}
     for field in values:
         if field not in known:
             raise click.UsageError(f"--{field.replace('_', '-')} is no option of {name}")
