@@ -21,7 +21,7 @@ PYTHON_FLOORS = [
     {"_command", "errors"},
     {"address"},
     {"tunnel"},
-    {"profile", "batch", "columns", "window", "rule"},
+    {"profile", "batch", "columns", "window", "rule", "geneve"},
     {"codec"},
     {"layout", "record", "fragment", "editor"},
     {"compiled_editor"},

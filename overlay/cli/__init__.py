@@ -127,7 +127,7 @@ def fail(message: str) -> None:
 )
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Encapsulate and decapsulate L2 frames: VXLAN, NVGRE and STT.
+    """Encapsulate and decapsulate L2 frames: VXLAN, NVGRE, STT, GENEVE, GRE and more.
 
     IN and OUT are pcap or pcapng files, "-" is standard input or output.
     Exit status: 0 done; 1 packets were refused and --strict was given; 2 wrong
