@@ -114,8 +114,9 @@ def _numbers(ranges: tuple[range, ...]) -> dict[str, Any]:
 def command(
     source: str, target: str, keys: tuple[range, ...], protocols: tuple[str, ...], profile: str,
     port: int, geneve_port: int, gpe_port: int, payload: str | None,
-    known: tuple[tuple[int, int], ...], inner_vlan: str, outer: tuple[Any, ...], local: tuple[Any, ...],
-    remote: tuple[Any, ...], after: int | None, before: int | None, depth: int,
+    known: tuple[tuple[int, int], ...], inner_vlan: str, outer: tuple[Any, ...],
+    local: tuple[Any, ...], remote: tuple[Any, ...], after: int | None, before: int | None,
+    depth: int,
     fragments: Literal["reassemble", "drop"], metadata: Literal["comment", "none"] | None,
     columns: str | None, resegment: bool, as_json: bool, strict: bool,
 ) -> int:  # fmt: skip
