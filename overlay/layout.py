@@ -87,7 +87,8 @@ def _ports(by: Tunnel | Profile) -> dict[int, str]:
             by.gpe_port: "vxlan-gpe",
             by.vxlan_port: "vxlan",
         }
-    return {by.port: by.name} if hasattr(by, "port") else {}
+    port: int | None = getattr(by, "port", None)
+    return {} if port is None else {port: by.name}
 
 
 def _is_plain_gre(by: Tunnel | Profile) -> bool:
