@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 import cases
 import frames
+import overlay.geneve
 import strategies as s
 import wire
-from overlay import NVGRE, PROTOCOLS, STT, VXLAN, ConfigError, OverlayError, Tunnel
+from overlay import ERSPAN, NVGRE, PROTOCOLS, STT, VXLAN, ConfigError, OverlayError, Tunnel
 from overlay.codec import Codec
 from test_encap import plain
 
-NAMES = {"VXLAN": VXLAN, "NVGRE": NVGRE, "STT": STT}
+NAMES = {name: getattr(overlay, name) for name in overlay.__all__}
+NAMES |= {name: getattr(overlay.geneve, name) for name in overlay.geneve.__all__}
 
 #: Field -> values that are refused, of every tunnel.
 BAD = {
@@ -127,7 +129,7 @@ def test_config_errors_travel() -> None:
 
 def test_unknown_fields_and_positions(protocol: type[Tunnel]) -> None:
     with pytest.raises(TypeError):
-        plain(protocol, vlan=5)
+        plain(protocol, colour=5)
     with pytest.raises(TypeError):
         protocol(5, "192.0.2.1", "192.0.2.2")
     with pytest.raises(TypeError, match="abstract"):
@@ -165,7 +167,7 @@ def test_defaults(protocol: type[Tunnel]) -> None:
     assert (tunnel.local_mac, tunnel.remote_mac) == ("00:00:00:00:00:00",) * 2
     assert (tunnel.outer_vlan, tunnel.source_port, tunnel.inner_vlan) == (None, None, "keep")
     assert PROTOCOLS[tunnel.name] is protocol
-    assert tunnel.key == 0x5001
+    assert tunnel.key == (0x155 if protocol is ERSPAN else 0x5001)
     if protocol is VXLAN:
         assert (tunnel.port, tunnel.checksum, tunnel.gbp) == (4789, False, None)
         assert plain(protocol, 6).checksum is True
@@ -223,9 +225,9 @@ def test_repr_shows_what_differs() -> None:
 
 def test_verbs_of_a_tunnel(protocol: type[Tunnel]) -> None:
     """The methods that users call go to the backend in use."""
-    import overlay
-
-    tunnel = plain(protocol, ip_id=1, **({"frame_id": 1} if protocol is STT else {}))
+    fixed: dict[type[Tunnel], dict[str, int]] = {STT: {"frame_id": 1}, ERSPAN: {"type": 1}}
+    given = {"session_id": 0} if protocol is ERSPAN else {}
+    tunnel = plain(protocol, ip_id=1, **fixed.get(protocol, {}), **given)
     packet = tunnel.encap(frames.UDP4)
     assert tunnel.encap_many([frames.UDP4] * 2) == tunnel.packets(frames.UDP4) * 2 == [packet] * 2
     batch = overlay.Batch.from_frames([frames.UDP4])
