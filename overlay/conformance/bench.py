@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from . import packet
@@ -75,9 +76,9 @@ class Bench:
 
     def not_ip(self, *, to_device: bool = True, size: int = 46) -> bytes:
         """An inner frame that is not IP, of ``size`` bytes of payload."""
-        ends = (self.setting.near, self.setting.far)
-        payload = self.token().ljust(size, b"\x5a")
-        return packet.ethernet(*(ends if to_device else ends[::-1]), packet.EXPERIMENT, payload)
+        near, far = self.setting.near, self.setting.far
+        to, by = (near, far) if to_device else (far, near)
+        return packet.ethernet(to, by, packet.EXPERIMENT, self.token().ljust(size, b"\x5a"))
 
     def outer(self, frame: bytes, **how: Any) -> bytes:
         """The packet that carries ``frame``, as :func:`.packet.outer`."""
@@ -220,9 +221,13 @@ class Bench:
             some = tokens[start : start + 32]
             self.device.send("tenant", frames[start : start + 32])
             done = [_own(last)] if last is not None and _own(last) in some else some
-            heard += self._take("underlay", lambda got, done=done: all(_with(t, got) for t in done))
+            heard += self._take("underlay", partial(_all_in, done))
         outers = [o for one in heard if (o := read(self.setting, one)) is not None]
         return [[o for o in outers if token is not None and token in o.packet] for token in tokens]
+
+
+def _all_in(tokens: Sequence[bytes | None], frames: list[bytes]) -> bool:
+    return all(_with(token, frames) for token in tokens)
 
 
 def _own(frame: bytes) -> bytes | None:

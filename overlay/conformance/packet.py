@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +59,7 @@ def sum16(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of ``data``: 0 where a right one is included."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -235,20 +236,14 @@ def outer(
     """
     key = setting.key if key is None else key
     name = setting.protocol
-    if name == "gre":
-        return carried(
-            setting, 47, gre(b"", key=key) + frame if header is None else header + frame, **of_ip
-        )
+    if header is None:
+        header = _PLAIN[name](key)
     if name == "stt":
-        whole = (stt(key) if header is None else header) + frame
         return segment(
-            setting, whole, frame_id=next_id(), source_port=source_port,
+            setting, header + frame, frame_id=next_id(), source_port=source_port,
             checksum=checksum or "good", **of_ip,
         )  # fmt: skip
-    if header is None:
-        plain = {"vxlan": vxlan, "vxlan-gpe": gpe, "geneve": geneve, "nvgre": nvgre}
-        header = plain[name](key)
-    if name == "nvgre":
+    if name in ("nvgre", "gre"):
         return carried(setting, 47, header + frame, **of_ip)
     if checksum is None:
         checksum = "zero" if name == "vxlan" and setting.family == 4 else "good"
@@ -257,6 +252,16 @@ def outer(
     datagram = udp(*ends, ports, header + frame, checksum=checksum, length_change=udp_change)
     return carried(setting, 17, datagram, **of_ip)
 
+
+#: The header of a packet with nothing special about it, by its key.
+_PLAIN: dict[str, Callable[[int], bytes]] = {
+    "vxlan": vxlan,
+    "vxlan-gpe": gpe,
+    "geneve": geneve,
+    "nvgre": nvgre,
+    "gre": lambda key: gre(b"", key=key),
+    "stt": stt,
+}
 
 _ids = iter(range(0x0C0F0000, 0x7FFFFFFF))
 

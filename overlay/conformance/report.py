@@ -89,7 +89,8 @@ class Report:
             for one in results:
                 self._test(suite, one)
         ElementTree.indent(root)
-        return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+        text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+        return text
 
     def _test(self, suite: ElementTree.Element, one: Result) -> None:
         case = one.case
