@@ -35,7 +35,7 @@ PYTHON_FLOORS = [
     {"switch"},
     {"__init__"},
     {"service", "lab", "diagnosis", "ptf"},
-    {"cost"},
+    {"cost", "conformance"},
     {"scapy"},
     {"pytest", "strategies"},
     {"cli"},

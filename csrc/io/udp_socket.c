@@ -104,7 +104,8 @@ static int open_senders(struct udp_sender *s, const struct udp_options *o)
     for (uint32_t k = 0; k < o->senders; k++)
         if (open_sender(s, k) != 0)
             return -1;
-    s->trains = s->count != 0 && getsockopt(s->sockets[0], IPPROTO_UDP, SOCKET_UDP_SEGMENT, &segment, &length) == 0;
+    s->trains = s->count != 0 &&
+                getsockopt(s->sockets[0], IPPROTO_UDP, SOCKET_UDP_SEGMENT, &segment, &length) == 0;
     return 0;
 }
 

@@ -28,7 +28,8 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells say of the signals, 128 and t
 # The subcommands, in the order of the help; each is a module's ``command``.
 _COMMANDS = (
     "demo", "encap", "decap", "rewrite", "show", "mtu", "check", "diagnose", "generate", "meter",
-    "bench", "listen", "extcap", "run", "ctl", "top", "lab", "completion",
+    "bench", "listen", "extcap", "run", "ctl", "top", "lab", "conform",
+    "completion",
 )  # fmt: skip
 
 

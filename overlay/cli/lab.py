@@ -23,6 +23,8 @@ from overlay.switch import SWITCHED
 from . import DONE, REFUSED
 from .option import JSON
 
+__all__ = ["command", "enter_namespace"]
+
 _KINDS: tuple[type[Peer], ...] = (OverlayVtep, KernelVxlan, OvsVxlan, OvsGre)
 _INSIDE = "OVERLAY_LAB_INSIDE"  # set where this process is in a user namespace of its own
 
@@ -74,7 +76,7 @@ def command(
     kind = _kind(peer, tunnel)
     if keep and as_json:
         raise click.UsageError("--keep and --json exclude each other")
-    _enter_namespace()
+    enter_namespace()
     segment = Segment(tunnel=tunnel, version=6 if ipv6 else 4)
     results: list[exam.Result] = []
     # Open vSwitch takes packets as they are on the wire.
@@ -187,7 +189,7 @@ def _shell(topology: Topology, peers: list[Peer]) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _enter_namespace() -> None:
+def enter_namespace() -> None:
     """Go on as this process where it may make namespaces; else start again where it may."""
     try:
         Host("probe").close()

@@ -1,4 +1,4 @@
-"""Open vSwitch's userspace datapath: VXLAN, and keyed GRE as an NVGRE end point.
+"""Open vSwitch's userspace datapath: VXLAN, GENEVE, and keyed GRE as an NVGRE end point.
 
 Its daemons run in the host with a database, sockets and logs of their own in
 the topology's temporary folder; nothing of the system's Open vSwitch is touched.
@@ -13,10 +13,10 @@ from abc import abstractmethod
 from typing import Any
 
 from .host import LabError, need
-from .peer import TENANT, Peer, has_tap
+from .peer import TENANT, Peer, Segment, has_tap
 from .topology import UNDERLAY
 
-__all__ = ["OvsGre", "OvsVxlan"]
+__all__ = ["OvsGeneve", "OvsGre", "OvsVxlan"]
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _SECONDS = 20.0
@@ -131,6 +131,10 @@ class _Ovs(Peer):
         self.topology.address_device(self.host, UNDERLAY)
 
 
+def _checksum(segment: Segment) -> list[str]:
+    return [] if segment.checksum is None else [f"options:csum={str(segment.checksum).lower()}"]
+
+
 class OvsVxlan(_Ovs):
     """Open vSwitch's VXLAN."""
 
@@ -141,9 +145,18 @@ class OvsVxlan(_Ovs):
         return [
             "type=vxlan",
             f"options:key={segment.key}",
-            f"options:csum={str(segment.checksum).lower()}",
+            *_checksum(segment),
             *(["options:exts=gbp"] if segment.gbp is not None else []),
         ]
+
+
+class OvsGeneve(_Ovs):
+    """Open vSwitch's GENEVE."""
+
+    tunnels = ("geneve",)
+
+    def _options(self) -> list[str]:
+        return ["type=geneve", f"options:key={self.segment.key}", *_checksum(self.segment)]
 
 
 class OvsGre(_Ovs):

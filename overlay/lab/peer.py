@@ -31,22 +31,24 @@ def has_tap() -> bool:
 class Segment:
     """One L2 segment, as every peer of a topology is told of it.
 
-    tunnel: vxlan, nvgre or stt.  key: VNI, VSID or context ID.  version: of the
-    underlay's IP, 4 or 6.  checksum: the outer UDP checksum of VXLAN (GRE's of
-    NVGRE; none is sent by default).  gbp: VXLAN's group policy tag, or None.
+    tunnel: vxlan, nvgre, stt or geneve.  key: VNI, VSID or context ID.  version: of the
+    underlay's IP, 4 or 6.  checksum: the outer UDP checksum of VXLAN and GENEVE; None
+    for what the peer does unless it is told.  gbp: VXLAN's group policy tag, or None.
     """
 
     tunnel: str = "vxlan"
     key: int = 5001
     version: int = 4
-    checksum: bool = True
+    checksum: bool | None = True
     gbp: int | None = None
 
     @property
     def overhead(self) -> int:
         """What the outer headers and the inner Ethernet header take of the underlay's MTU."""
         outer = {4: 20, 6: 40}[self.version]
-        return outer + {"vxlan": 8 + 8, "nvgre": 8, "stt": 20 + 18}[self.tunnel] + 14
+        return (
+            outer + {"vxlan": 8 + 8, "nvgre": 8, "stt": 20 + 18, "geneve": 8 + 8}[self.tunnel] + 14
+        )
 
 
 class Peer(abc.ABC):
@@ -131,7 +133,10 @@ class KernelVxlan(Peer):
 
     def bring_up(self) -> None:
         segment = self.segment
-        if segment.version == 4:
+        checksum: list[str] = []
+        if segment.checksum is None:
+            pass
+        elif segment.version == 4:
             checksum = ["udpcsum" if segment.checksum else "noudpcsum"]
         elif segment.checksum:
             checksum = ["noudp6zerocsumtx", "noudp6zerocsumrx"]

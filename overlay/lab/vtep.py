@@ -25,13 +25,16 @@ class OverlayVtep(Peer):
 
     The tenant is on a TAP device; where there can be none, on one end of a veth
     pair whose other end the VTEP has.  ``more``: further lines of its network's
-    table in the configuration.
+    table in the configuration.  ``profile``: what it receives.  ``flow_id``: of NVGRE;
+    None for one by the flow.
     """
 
     kind = "overlay"
     tunnels = ("vxlan", "nvgre", "stt")
     more: tuple[str, ...] = ()
     workers = 1
+    profile = "rfc"
+    flow_id: int | None = 0
     _process: subprocess.Popen[Any] | None = None
 
     @property
@@ -56,18 +59,21 @@ class OverlayVtep(Peer):
     @property
     def _options(self) -> str:
         """NVGRE as Open vSwitch has it: no FlowID, which it takes for a part of the key."""
-        return "flow_id = 0" if self.segment.tunnel == "nvgre" else ""
+        fixed = self.segment.tunnel == "nvgre" and self.flow_id is not None
+        return f"flow_id = {self.flow_id}" if fixed else ""
 
     def configuration(self) -> str:
         """The file that ``overlay run`` is given."""
         segment = self.segment
+        checksum = segment.checksum
         remotes = ", ".join(f'"{remote}"' for remote in self.remotes)
         port = f'tap = "{TENANT}"' if has_tap() else f'interface = "{_BEHIND}"'
         lines = [
             "[vtep]",
             f'local = "{self.local}"',
             f'tunnel = "{segment.tunnel}"',
-            f"checksum = {str(segment.checksum).lower()}",
+            f'profile = "{self.profile}"',
+            *([] if checksum is None else [f"checksum = {str(checksum).lower()}"]),
             f"workers = {self.workers}",
             f'control = "{self.control}"',
             'drop_privileges = "none"',

@@ -1,4 +1,4 @@
-"""Wire: a raw socket on a host's device, for frames that are made and read by hand.
+"""Wire: a raw socket on a device of a host, for frames that are made and read by hand.
 
 Lives here: frames out, and frames in as they were on the wire.  What must not:
 what they mean.  It needs no extension; :mod:`overlay.io.packet` is for speed.
@@ -22,32 +22,43 @@ __all__ = ["Seen", "Wire"]
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _STATISTICS, _AUXDATA, _IGNORE_OUTGOING = 263, 6, 8, 23
-_VLAN_VALID, _TPID_VALID = 1 << 4, 1 << 6
+_VLAN_VALID, _TPID_VALID, _CSUM_NOT_READY = 1 << 4, 1 << 6, 1 << 3
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _OUTGOING = 4  # of a frame that the host itself sends
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A frame that passed the device at ``time`` (ns since 1970), and whether the host sent it."""
+    """A frame that passed the device at ``time`` (ns since 1970), and whether the host sent it.
+
+    partial: its L4 checksum is only begun; whoever takes it from the device finishes it.
+    """
 
     frame: bytes
     time: int
     outgoing: bool
+    partial: bool = False
 
 
 class Wire:
     """Frames of a device of ``host``, whole, with the VLAN tags that the kernel takes off.
+
+    host: None for the namespace of the calling thread.
 
     both: what the host itself sends is seen too; else only what arrives.
     buffer: bytes that may wait in the kernel.
     """
 
     def __init__(
-        self, host: Host, device: str = UNDERLAY, *, both: bool = False, buffer: int = 1 << 22
+        self,
+        host: Host | None,
+        device: str = UNDERLAY,
+        *,
+        both: bool = False,
+        buffer: int = 1 << 22,
     ) -> None:
         self.host, self.device = host, device
-        with host.entered():
+        with contextlib.nullcontext() if host is None else host.entered():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             put = self._socket.setsockopt
@@ -60,10 +71,14 @@ class Wire:
             self._socket.bind((device, _ETH_P_ALL))
         except OSError as error:
             self._socket.close()
-            raise LabError(f"host {host.name}: {device}: {error.strerror}") from None
+            raise self._said(error) from None
 
     def __repr__(self) -> str:
-        return f"<Wire {self.device} of {self.host.name}>"
+        return f"<Wire {self.device} of {self.host.name if self.host else 'this host'}>"
+
+    def _said(self, error: OSError) -> LabError:
+        where = f"host {self.host.name}: " if self.host else ""
+        return LabError(f"{where}{self.device}: {error.strerror}")
 
     def fileno(self) -> int:
         """The socket, for ``select``."""
@@ -75,7 +90,7 @@ class Wire:
             for frame in frames:
                 self._socket.send(frame)
         except OSError as error:
-            raise LabError(f"host {self.host.name}: {self.device}: {error.strerror}") from None
+            raise self._said(error) from None
 
     def take(self, wait: float = 5.0) -> Seen | None:
         """The next frame, or None if none comes within ``wait`` seconds."""
@@ -85,15 +100,16 @@ class Wire:
         except (TimeoutError, BlockingIOError):
             return None
         except OSError as error:
-            raise LabError(f"host {self.host.name}: {self.device}: {error.strerror}") from None
-        moment = 0
+            raise self._said(error) from None
+        moment, partial = 0, False
         for level, kind, data in extra:
             if level == _SOL_PACKET and kind == _AUXDATA:
                 frame = _tagged(frame, data)
+                partial = bool(int.from_bytes(data[:4], sys.byteorder) & _CSUM_NOT_READY)
             elif level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
                 seconds, nanoseconds = struct.unpack_from("@qq", data)
                 moment = seconds * 10**9 + nanoseconds
-        return Seen(frame, moment or time.time_ns(), origin[2] == _OUTGOING)
+        return Seen(frame, moment or time.time_ns(), origin[2] == _OUTGOING, partial)
 
     def receive(self, wait: float = 5.0) -> bytes | None:
         """The bytes of the next frame, or None if none comes within ``wait`` seconds."""
