@@ -46,6 +46,9 @@ class Device(abc.ABC):
             while self.take(side, 0.0) is not None:
                 pass
 
+    def reset(self) -> None:  # noqa: B027 - not every device remembers something
+        """Forget what earlier cases left behind, where that can be asked for."""
+
     def close(self) -> None:  # noqa: B027 - not every device holds something
         """Let go of it."""
 

@@ -236,7 +236,6 @@ def _(bench: Bench) -> None:
     )
 
 
-# The last: a device may remember what it dropped and drop other options with it.
 @case(
     "GENEVE-13", "MUST", "RFC 8926 3.5",
     "A packet with a critical option that is not known is dropped.",

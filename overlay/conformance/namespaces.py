@@ -76,7 +76,13 @@ class NamespaceDevice(InterfaceDevice):
                 (tester, UNDERLAY), (host, TENANT)
             )]  # fmt: skip
             super().__init__(setting, *wires)
+            self._peer = peer
             self._undo = undo.pop_all()
+
+    def reset(self) -> None:
+        """Open vSwitch's cached flows go: one packet's would decide on those of the next case."""
+        if isinstance(self._peer, (OvsVxlan, OvsGeneve, OvsGre)):
+            self._peer.appctl("revalidator/purge")
 
     def close(self) -> None:
         self._undo.close()

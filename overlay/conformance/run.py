@@ -81,6 +81,7 @@ def run(device: Device, cases: Collection[Case], *, wait: float = 2.0) -> Iterat
 
 def _try(case: Case, bench: Bench) -> tuple[Verdict, str, bool]:
     try:
+        bench.device.reset()
         case.try_on(bench)
     except Fault as fault:
         return Verdict.FAILED, str(fault), True
