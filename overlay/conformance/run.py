@@ -72,6 +72,8 @@ def run(device: Device, cases: Collection[Case], *, wait: float = 2.0) -> Iterat
     for case in cases:
         start = time.monotonic()
         verdict, detail, applies = _try(case, bench)
+        if verdict is Verdict.FAILED and device.delayed:  # a busy machine may have been late
+            verdict, detail, applies = _try(case, bench)
         setting = device.setting
         yield Result(
             case, setting.protocol, setting.family, verdict, detail, time.monotonic() - start,
