@@ -13,7 +13,7 @@ from typing import Any
 
 import overlay
 
-from . import bridge, capture, fdb, match, peer, question, traffic
+from . import bridge, capture, fdb, geneve, match, peer, question, traffic
 from .measure import Contender, interleave, pinned
 from .row import Row
 
@@ -30,6 +30,7 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "macs": lambda _: fdb.mac_table(),
     "switch": lambda _: bridge.switch_in_memory(),
     "networks": lambda _: bridge.set_up(),
+    "geneve": lambda _: geneve.beside_vxlan(),
     "match": lambda _: match.masked(),
     "peers": lambda _: against_peers(),
 }

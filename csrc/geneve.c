@@ -1,7 +1,7 @@
 /* geneve.c: GENEVE's options, templates, loops and description. */
 #include "geneve.h"
 
-bool geneve_option_known(const struct ov_policy *y, uint32_t option)
+bool geneve_option_listed(const struct ov_policy *y, uint32_t option)
 {
     uint64_t low = 0, high = y->option_count;
     while (low < high) {

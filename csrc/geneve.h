@@ -44,8 +44,19 @@ _Static_assert(sizeof(struct geneve) == GENEVE_LENGTH, "RFC 8926, section 3.4");
 
 /* ---- check ------------------------------------------------------------------ */
 
-/* Whether the policy knows an option, class << 8 | type. */
-bool geneve_option_known(const struct ov_policy *y, uint32_t option);
+/* Whether the policy knows an option, class << 8 | type: in a list of any length. */
+bool geneve_option_listed(const struct ov_policy *y, uint32_t option);
+
+always_inline bool geneve_option_known(const struct ov_policy *y, uint32_t option)
+{
+    enum { SHORT = 8 };
+    if (unlikely(y->option_count > SHORT))
+        return geneve_option_listed(y, option);
+    bool known = false;
+    for (uint64_t i = 0; i < y->option_count && !known; i++)
+        known = y->options[i] == option;
+    return known;
+}
 
 /* Whether options end where they should, and every critical one is known. */
 always_inline int geneve_check_options(const struct ov_policy *y, const uint8_t *option,

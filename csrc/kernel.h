@@ -208,6 +208,10 @@ always_inline size_t kernel_encap(const struct ov_tunnel *t, struct ov_batch *b,
     if (kernel_is_common(layout, shim))
         return layout.v6 ? kernel_encap_rows(t, b, sequence, v6, emit, protocol)
                          : kernel_encap_rows(t, b, sequence, v4, emit, protocol);
+    if (kernel_is_common(layout, layout.headers - layout.l4) && !layout.v6) {
+        const struct layout longer = {ETHERNET_LENGTH, 34, layout.headers, false, false, false};
+        return kernel_encap_rows(t, b, sequence, longer, emit, protocol);
+    }
     return kernel_encap_rows(t, b, sequence, layout, emit, protocol);
 }
 
