@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import faulthandler
 import json
 import os
@@ -25,6 +26,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from command import ENDS, run
 from overlay import Batch
@@ -168,15 +171,40 @@ _EDGES = (0, 1, 3, 7, 8, 15, 16, 20, 40, 64, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0
 
 
 def mutations(seed: int, count: int, first: int = 0) -> Iterator[Case]:
-    """Captures with bytes changed, taken out, put in, doubled or cut off."""
+    """Captures with bytes changed, taken out, put in, doubled or cut off.
+
+    Of two, one is changed anywhere, and one within its packets: each is a whole record still.
+    """
     for number in range(first, first + count):
         chance = random.Random(f"{seed}/{number}")
         name, whole = chance.choice(seeds())
-        most = len(whole) if chance.random() < 0.1 else 4096
-        data = bytearray(whole[:most])
-        for _ in range(chance.choice((1, 1, 2, 4, 16))):
-            _mutate(data, chance)
-        yield Case(f"{name} mutated, seed {seed}/{number}", bytes(data))
+        changes = chance.choice((1, 1, 2, 4, 16))
+        if number % 2 and whole[:4] == b"\xd4\xc3\xb2\xa1":
+            data = _within(whole, changes, chance)
+        else:
+            some = bytearray(whole if chance.random() < 0.1 else whole[:4096])
+            for _ in range(changes):
+                _mutate(some, chance)
+            data = bytes(some)
+        yield Case(f"{name} mutated, seed {seed}/{number}", data)
+
+
+def _within(whole: bytes, changes: int, chance: random.Random) -> bytes:
+    """Some of a little-endian capture's packets, changed."""
+    found, at = [], 24
+    while len(whole) - at >= 16:
+        size = struct.unpack_from("<I", whole, at + 8)[0]
+        found.append((whole[at : at + 16], bytearray(whole[at + 16 : at + 16 + size])))
+        at += 16 + size
+    first = chance.randrange(len(found))
+    found = found[first : first + 8]
+    for _ in range(changes):
+        _mutate(chance.choice(found)[1], chance)
+    data = whole[:24]
+    for head, packet in found:
+        wire = max(len(packet), struct.unpack_from("<I", head, 12)[0])
+        data += head[:8] + struct.pack("<II", len(packet), wire) + packet
+    return data
 
 
 def _mutate(data: bytearray, chance: random.Random) -> None:
@@ -222,13 +250,33 @@ class Verb:
         return self.name
 
 
+def _gathered(said: Said, packets: int, written: int) -> None:
+    """Each packet is written, refused, or a part: in a whole, refused, or of none that came."""
+    assert said["refused"] == sum(said["drops"].values())
+    parts = said.get("stt_segments", 0) + said.get("fragments", 0)
+    wholes = said.get("stt_frames_reassembled", 0) + said.get("packets_of_fragments", 0)
+    lost = said["refused"] - (packets - parts - (written - wholes))
+    assert 0 <= lost <= parts, said
+
+
 def _decapped(said: Said, packets: int) -> None:
     assert said["packets"] == packets
-    assert said["refused"] == sum(said["drops"].values())
-    segments, joined = said.get("stt_segments", 0), said.get("stt_frames_reassembled", 0)
-    # What was in no segment is written or refused; segments are in frames, refused, or lost.
-    lost = said["refused"] - (packets - segments - (said["frames"] - joined))
-    assert 0 <= lost <= segments, said
+    _gathered(said, packets, said["frames"])
+
+
+def _edited(said: Said, packets: int) -> None:
+    assert said["packets"] == said["written"] == packets
+    assert said["rewritten"] + said["unchanged"] + said["refused"] == packets
+
+
+def _thinned(said: Said, packets: int) -> None:
+    assert said["packets"] == packets
+    assert said["written"] + said["refused"] == packets
+
+
+def _rebuilt(said: Said, packets: int) -> None:
+    assert said["packets"] == packets
+    _gathered(said, packets, said["written"])
 
 
 def _encapped(said: Said, packets: int) -> None:
@@ -269,12 +317,24 @@ def _tunnel(*words: str) -> tuple[str, ...]:
     return ("encap", "IN", *words, *ENDS)
 
 
+def _rewrite(*words: str) -> tuple[str, ...]:
+    return ("rewrite", "IN", *words)
+
+
 VERBS = (
     Verb("decap", ("decap", "IN", "OUT.pcap"), _decapped),
-    Verb("decap deep", ("decap", "IN", "OUT.pcapng", "--profile", "lenient", "--depth", "16"),
-         _decapped),
-    Verb("decap vlan", ("decap", "IN", "OUT.pcap", "--profile", "strict", "--inner-vlan", "strip",
-                        "--port", "8472"), _decapped),
+    Verb("decap all", ("decap", "IN", "OUT.pcapng", "--profile", "lenient", "--depth", "all",
+                       "--columns", "OUT.csv"), _decapped),
+    Verb("decap parts", ("decap", "IN", "OUT.pcap", "--profile", "strict", "--inner-vlan", "strip",
+                         "--port", "8472", "--fragments", "drop"), _decapped),
+    Verb("decap table", ("decap", "IN", "OUT.pcapng", "--metadata", "none", "--columns",
+                         "OUT.parquet"), _decapped),
+    Verb("rewrite fields", _rewrite("OUT.pcap", "--set-source", "198.51.100.0/24", "--set-ttl", "9",
+                                    "--set-dscp", "inherit"), _edited),
+    Verb("rewrite port", _rewrite("OUT.pcapng", "--set-source-port", "entropy", "--set-vlan", "7",
+                                  "--add-key", "1", "--drop-refused"), _thinned),
+    Verb("rewrite to", _rewrite("OUT.pcap", "--to", "geneve", "--drop-refused"), _rebuilt),
+    Verb("rewrite to stt", _rewrite("OUT.pcapng", "--to", "stt", "--drop-refused"), _rebuilt),
     Verb("encap vxlan", _tunnel("OUT.pcap", "--tunnel", "vxlan", "--id", "7"), _encapped),
     Verb("encap geneve", _tunnel("OUT.pcapng", "--tunnel", "geneve", "--id", "7"), _encapped),
     Verb("encap stt", _tunnel("OUT.pcap", "--tunnel", "stt", "--id", "7", "--mtu", "1500"),
@@ -357,20 +417,35 @@ def _account(verb: Verb, text: str, seen: Sight, outs: dict[str, Path]) -> None:
     elif lines or _opens(seen):
         [said] = lines
         verb.accounts(said, seen.packets)
-        written = said.get({"decap": "frames", "encap": "packets"}.get(verb.args[0], ""))
+        written = said.get({"decap": "frames", "encap": "packets"}.get(verb.args[0], "written"))
         for path in outs.values():
-            assert look(path.read_bytes()) == Sight(written, None)
+            assert _held_by(path) == (seen.packets if path.suffix in _TABLES else written)
+
+
+_TABLES = (".csv", ".parquet")
+
+
+def _held_by(path: Path) -> int:
+    """The packets in a whole capture, or the rows of a table."""
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return len(list(csv.DictReader(file)))
+    if path.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").read_table(path).num_rows
+    seen = look(path.read_bytes())
+    assert seen.broken is None, seen
+    with open_capture(path) as capture:
+        assert sum(len(burst) for burst in capture) == seen.packets
+    return seen.packets
 
 
 def _whole(seen: Sight, outs: dict[str, Path]) -> None:
     """What was written is whole, and nothing is where there was nothing to read."""
     for path in outs.values():
-        if not path.exists():
+        if path.exists():
+            _held_by(path)
+        else:
             assert not _opens(seen), "nothing was written"
-            continue
-        assert look(path.read_bytes()).broken is None
-        with open_capture(path) as capture:
-            assert sum(len(burst) for burst in capture) == look(path.read_bytes()).packets
 
 
 # -- the campaign ----------------------------------------------------------------------------
