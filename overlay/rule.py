@@ -329,7 +329,7 @@ def _prefix(name: str, value: Any) -> str:
 def load_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     """The rules of a TOML file: one table ``[[rule]]`` each, see :func:`parse_rules`.
 
-    :raises ConfigError: it is not TOML, or a rule is wrong; names the rule and the field.
+    :raises ConfigError: it is not TOML, or a rule is wrong; names the file, the rule, the field.
     :raises OSError: it cannot be read.
     """
     tomllib = _toml()
@@ -337,9 +337,14 @@ def load_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     with open(path, "rb") as file:
         try:
             document = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except RecursionError:
+            raise ConfigError("rules", name, "TOML that is not nested so deep") from None
+        except ValueError as error:  # not TOML, not UTF-8, or a number that is too long
             raise ConfigError("rules", name, f"TOML: {error}") from None
-    return parse_rules(document)
+    try:
+        return parse_rules(document)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error.field}", error.value, error.expected) from None
 
 
 def _toml() -> Any:

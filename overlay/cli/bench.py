@@ -63,7 +63,9 @@ def _read(path: str) -> tuple[list[Row], dict[str, str]]:
         try:
             said = json.load(file)
             return [Row.of(row) for row in said["results"]], said["machine"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except RecursionError:
+            raise click.UsageError(f"{path}: not results of overlay bench: too deep") from None
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise click.UsageError(f"{path}: not results of overlay bench: {error!r}") from None
 
 

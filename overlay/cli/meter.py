@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from overlay.io.device import Device
 
+# What is raised by files that say something else than is expected.
+_NONSENSE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
 #: Rows of a table at most; --json has them all.
 _SHOWN = 100
 
@@ -59,18 +62,26 @@ class _Gauge:
 
 def _sent(text: str | None) -> int | dict[int, int] | None:
     """A number, or what ``overlay generate --json`` wrote to a file."""
-    if text is None or text.isdecimal():
-        return None if text is None else int(text)
+    if text is None:
+        return None
+    told: int | dict[int, int]
     try:
-        said = json.loads(Path(text).read_text())
-        keys = {int(key): int(number) for key, number in said["sent"].items()}
-        return keys or int(said["packets"])
+        if text.isdecimal():
+            told = int(text)
+        else:
+            said = json.loads(Path(text).read_text())
+            told = {int(key): int(number) for key, number in said["sent"].items()}
+            told = told or int(said["packets"])
+        numbers = told.values() if isinstance(told, dict) else [told]
+        if not all(0 <= number < 2**63 for number in numbers):
+            raise ValueError
     except OSError as error:
         raise click.UsageError(f"--sent {text}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except _NONSENSE:
         raise click.UsageError(
-            f"--sent {text}: expected a number, or a file by overlay generate --json"
+            f"--sent {text[:999]}: expected a number, or a file by overlay generate --json"
         ) from None
+    return told
 
 
 def _listen(

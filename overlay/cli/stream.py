@@ -83,7 +83,9 @@ class Output:
                 [Interface(linktype=i.linktype if self._links else 1, name=i.name) for i in new]
             )
         elif self._links and any(i.linktype != self._linktype for i in new):
-            raise click.UsageError("IN has more than one link type, OUT can: name it .pcapng")
+            raise click.UsageError(
+                f"{self._capture.name}: more than one link type, which only a .pcapng can have"
+            )
 
 
 class Sink(Protocol):
