@@ -1,93 +1,11 @@
-/* rewrite.c: rules over the outer headers of tunnel packets: match, then change in place.
+/* rewrite.c: rules over the outer headers of tunnel packets: what they set, in place.
  *
  * Guarantee: a row that is refused keeps its bytes, since everything that can be
  * refused is known before the first byte is written.
  */
 #include "rewrite.h"
 
-enum { NO_RULE = UINT32_MAX, INHERITED = -2, VLAN_NONE = -1, VLAN_ANY = -2, KEEP = -1 };
-
-/* ---- match ------------------------------------------------------------------ */
-
-static uint32_t address_bytes(int family)
-{
-    return family == 4 ? 4 : 16;
-}
-
-static const uint8_t *address_of(const struct look *k, bool destination)
-{
-    uint32_t size = address_bytes(k->o.version), first = k->o.version == 4 ? 12 : 8;
-    return k->packet + k->o.l3 + first + (destination ? size : 0);
-}
-
-static bool in_prefix(const struct look *k, bool destination, uint8_t family, const uint8_t *prefix,
-                      const uint8_t *mask)
-{
-    const uint8_t *address = address_of(k, destination);
-    if (family != k->o.version)
-        return false;
-    for (uint32_t i = 0; i < address_bytes(family); i++)
-        if (((address[i] ^ prefix[i]) & mask[i]) != 0)
-            return false;
-    return true;
-}
-
-/* The place of a key in a rule's map, or its length. */
-static uint64_t place_of(const struct ov_rule *r, uint64_t key)
-{
-    uint64_t low = 0, high = r->key_count;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (r->key_from[middle] < key)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < r->key_count && r->key_from[low] == key ? low : r->key_count;
-}
-
-static bool matches_link(const struct ov_rule *r, const struct look *k)
-{
-    if (!(k->knows & KNOWS_LINK)) /* a packet that begins with IP: it has none of this */
-        return r->vlan < 0 && !(r->parts & (OV_MATCH_SOURCE_MAC | OV_MATCH_DESTINATION_MAC));
-    if (r->vlan != VLAN_ANY && r->vlan != (k->tci < 0 ? VLAN_NONE : k->tci & 0xFFF))
-        return false;
-    if (r->parts & OV_MATCH_DESTINATION_MAC && memcmp(k->packet, r->destination_mac, 6) != 0)
-        return false;
-    return !(r->parts & OV_MATCH_SOURCE_MAC) || memcmp(k->packet + 6, r->source_mac, 6) == 0;
-}
-
-/* What is not known of a packet is no reason against a rule. */
-static bool matches(const struct ov_rule *r, const struct look *k)
-{
-    if (k->knows & KNOWS_TUNNEL && r->protocols != 0 && !(r->protocols >> k->protocol & 1))
-        return false;
-    if (k->knows & KNOWS_KEY) {
-        if (k->key < r->key_low || k->key > r->key_high)
-            return false;
-        if (r->key_mode == OV_KEY_MAP && place_of(r, k->key) == r->key_count)
-            return false;
-    }
-    if (k->knows & KNOWS_IP) {
-        if (r->dscp >= 0 && r->dscp != k->o.tos >> 2)
-            return false;
-        if (r->source_family != 0 &&
-            !in_prefix(k, false, r->source_family, r->source, r->source_mask))
-            return false;
-        if (r->destination_family != 0 &&
-            !in_prefix(k, true, r->destination_family, r->destination, r->destination_mask))
-            return false;
-    }
-    return matches_link(r, k);
-}
-
-static uint32_t rule_for(const struct ov_rewriter *w, const struct look *k)
-{
-    for (uint64_t i = 0; i < w->rule_count; i++)
-        if (matches(&w->rules[i], k))
-            return (uint32_t)i;
-    return NO_RULE;
-}
+enum { INHERITED = -2, KEEP = -1 };
 
 /* ---- plan -------------------------------------------------------------------- */
 
@@ -113,7 +31,7 @@ static uint64_t new_key(const struct ov_rule *r, uint64_t key)
     case OV_KEY_ADD:
         return key + r->new_key;
     case OV_KEY_MAP:
-        return r->key_to[place_of(r, key)];
+        return r->key_to[rewrite_place(r, key)];
     default:
         return key;
     }
@@ -165,7 +83,7 @@ static int plan(const struct ov_batch *b, size_t i, const struct look *k, struct
     int status = plan_addresses(r, k, c);
     if (status != OV_OK)
         return status;
-    if (!(k->knows & KNOWS_LINK) && (r->parts & sets_link || r->new_vlan != VLAN_ANY))
+    if (!(k->knows & KNOWS_LINK) && (r->parts & sets_link || r->new_vlan != REWRITE_ANY_VLAN))
         return OV_LINK_TYPE;
     if (c->rebuild)
         return OV_OK;
@@ -183,7 +101,7 @@ static int plan(const struct ov_batch *b, size_t i, const struct look *k, struct
 
 static uint64_t frame_mark(const struct look *k)
 {
-    const uint8_t *source = address_of(k, false), *destination = address_of(k, true);
+    const uint8_t *source = rewrite_address(k, false), *destination = rewrite_address(k, true);
     uint64_t state = hash_absorb(0, get16(k->packet + k->o.l4), k->frame_id);
     if (k->o.version == 4) {
         state = hash_absorb(state, get32(source), get32(destination));
@@ -200,8 +118,8 @@ static void put_address(const struct look *k, bool destination, uint8_t family,
                         const uint8_t *address, const uint8_t *mask, uint8_t *out)
 {
     if (family == 0 || family == k->o.version)
-        memcpy(out, address_of(k, destination), address_bytes(k->o.version));
-    for (uint32_t i = 0; family != 0 && i < address_bytes(family); i++)
+        memcpy(out, rewrite_address(k, destination), rewrite_address_bytes(k->o.version));
+    for (uint32_t i = 0; family != 0 && i < rewrite_address_bytes(family); i++)
         out[i] = (uint8_t)((out[i] & ~mask[i]) | (address[i] & mask[i]));
 }
 
@@ -229,7 +147,7 @@ static void plan_target(const struct look *k, const struct change *c, uint32_t r
         memcpy(t->remote_mac, r->new_destination_mac, 6);
     if (r->parts & OV_SET_SOURCE_MAC)
         memcpy(t->local_mac, r->new_source_mac, 6);
-    if (r->new_vlan != VLAN_ANY)
+    if (r->new_vlan != REWRITE_ANY_VLAN)
         t->tci = r->new_vlan < 0 ? -1 : r->new_vlan | (k->tci < 0 ? 0 : k->tci & 0xF000);
     t->dscp = r->new_dscp == INHERITED ? -1 : r->new_dscp == KEEP ? k->o.tos >> 2 : r->new_dscp;
     t->protocol = r->to != OV_NONE ? r->to : k->protocol;
@@ -294,7 +212,7 @@ static void put_tos(struct look *k, uint8_t tos, struct sums *s)
 
 static void put_addresses(const struct look *k, const struct ov_rule *r, struct sums *s)
 {
-    uint32_t size = address_bytes(k->o.version);
+    uint32_t size = rewrite_address_bytes(k->o.version);
     uint8_t *ip = k->packet + k->o.l3, *source = ip + (k->o.version == 4 ? 12 : 8), now[16] = {0};
     if (r->new_source_family != 0) {
         put_address(k, false, r->new_source_family, r->new_source, r->new_source_mask, now);
@@ -337,6 +255,14 @@ static uint32_t pseudo_sum(const struct look *k)
     if (!k->ports)
         return 0;
     return outer_pseudo_sum(k->packet, &k->o, k->o.protocol) + (bytes >> 16) + (bytes & 0xFFFF);
+}
+
+/* An IPv4 checksum of 0 that is wrong was left to the sender's NIC: there is none to update. */
+static bool is_untaken(const struct look *k)
+{
+    const uint8_t *ip = k->packet + k->o.l3;
+    return k->o.version == 4 && get16(ip + 10) == 0 &&
+           checksum_sum(ip, (ip[0] & 15u) * 4) != 0xFFFF;
 }
 
 static void settle_ip(const struct look *k, bool fix, uint64_t changed)
@@ -391,6 +317,7 @@ static void edit(const struct ov_batch *b, size_t i, struct look *k, const struc
     const struct ov_rule *r = c->r;
     struct sums s = {0};
     uint8_t *ip = k->packet + k->o.l3, tos = k->o.tos;
+    const bool untaken = is_untaken(k);
     if (r->new_dscp != KEEP)
         tos = (uint8_t)(((r->new_dscp == INHERITED ? c->in.tos >> 2 : r->new_dscp) << 2) |
                         (tos & ECN_MASK));
@@ -413,10 +340,10 @@ static void edit(const struct ov_batch *b, size_t i, struct look *k, const struc
     if (r->key_mode != OV_KEY_KEEP && k->key_at != 0)
         put_key(k, c->key, &s);
     if (k->o.version == 4)
-        settle_ip(k, fix, s.ip);
+        settle_ip(k, fix, untaken ? 0 : s.ip);
     if (k->sum_at != 0)
         settle_l4(k, fix, s.l4);
-    if (r->new_vlan != VLAN_ANY)
+    if (r->new_vlan != REWRITE_ANY_VLAN)
         put_tag(b, i, k, r->new_vlan);
     if (r->parts & OV_SET_DESTINATION_MAC)
         memcpy(b->data + b->offset[i], r->new_destination_mac, 6);
@@ -456,7 +383,7 @@ static int rewrite_row(struct ov_rewriter *w, const struct ov_policy *y, const s
     struct look k;
     struct change c = {0};
     struct ov_note *note = NULL;
-    uint32_t rule = NO_RULE;
+    uint32_t rule = REWRITE_NO_RULE;
     if (unlikely(!kernel_row_good(b, b->base[i], b->offset[i], b->length[i], b->wire[i])))
         return OV_BAD_ROW;
     int status = rewrite_look(y, b, i, &k);
@@ -468,15 +395,15 @@ static int rewrite_row(struct ov_rewriter *w, const struct ov_policy *y, const s
         note = &w->notes[mark & (w->note_count - 1)];
     if (follows && !k.first) {
         if (note->frame != mark)
-            return rule_for(w, &k) == NO_RULE ? OV_OK : OV_STT_INCOMPLETE;
+            return rewrite_rule_for(w, &k) == REWRITE_NO_RULE ? OV_OK : OV_STT_INCOMPLETE;
         rule = note->rule;
         k.key = note->key;
         c.in.tos = note->tos;
         c.port = note->port;
     } else {
-        rule = rule_for(w, &k);
+        rule = rewrite_rule_for(w, &k);
     }
-    if (rule != NO_RULE) {
+    if (rule != REWRITE_NO_RULE) {
         c.r = &w->rules[rule];
         if (status != OV_OK)
             return status;
@@ -490,8 +417,8 @@ static int rewrite_row(struct ov_rewriter *w, const struct ov_policy *y, const s
     }
     if (follows && k.first)
         *note = (struct ov_note){mark, k.key, rule, c.port, c.in.tos, 0};
-    if (rule == NO_RULE || status != OV_OK)
-        return rule == NO_RULE ? OV_OK : status;
+    if (rule == REWRITE_NO_RULE || status != OV_OK)
+        return rule == REWRITE_NO_RULE ? OV_OK : status;
     w->rule[i] = rule;
     if (c.rebuild) {
         struct ov_target t;
@@ -516,7 +443,7 @@ size_t ov_rewrite_batch(struct ov_rewriter *rewriter, const struct ov_policy *po
     for (size_t i = 0; i < b.count; i++) {
         kernel_prefetch(&b, i, 0);
         w->action[i] = OV_ACTION_NONE;
-        w->rule[i] = NO_RULE;
+        w->rule[i] = REWRITE_NO_RULE;
         w->target[i] = 0;
         if (b.status[i] == OV_OK)
             b.status[i] = (uint8_t)rewrite_row(w, policy, &b, i);

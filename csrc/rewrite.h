@@ -31,10 +31,31 @@ struct look {
     bool first;   /* and the frame's first */
 };
 
+enum { REWRITE_NO_VLAN = -1, REWRITE_ANY_VLAN = -2 };
+#define REWRITE_NO_RULE UINT32_MAX
+
+always_inline uint32_t rewrite_address_bytes(int family)
+{
+    return family == 4 ? 4 : 16;
+}
+
+/* An outer address of a packet whose IP header is known. */
+always_inline const uint8_t *rewrite_address(const struct look *k, bool destination)
+{
+    uint32_t size = rewrite_address_bytes(k->o.version), first = k->o.version == 4 ? 12 : 8;
+    return k->packet + k->o.l3 + first + (destination ? size : 0);
+}
+
 /* Read row i, which lies in the data, without judging checksums; its status. */
 int rewrite_look(const struct ov_policy *y, const struct ov_batch *b, size_t i, struct look *k);
 
 /* Whether a status says that a packet is in no tunnel, and so none of the rules' business. */
 bool rewrite_is_foreign(int status);
+
+/* The first rule that nothing known of a packet speaks against, or REWRITE_NO_RULE. */
+uint32_t rewrite_rule_for(const struct ov_rewriter *w, const struct look *k);
+
+/* The place of a key in a rule's map, or the map's length. */
+uint64_t rewrite_place(const struct ov_rule *r, uint64_t key);
 
 #endif

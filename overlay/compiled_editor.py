@@ -48,6 +48,9 @@ REWRITER_WORDS = (
 #: Bytes of struct ov_note.
 NOTE_SIZE = 24
 
+#: Targets that are kept as Python sees them.
+_KNOWN = 1 << 16
+
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
 _MATCH_SOURCE_MAC, _MATCH_DESTINATION_MAC, _SET_SOURCE_MAC, _SET_DESTINATION_MAC = 1, 2, 4, 8
 _SET_SOURCE_PORT, _SET_DESTINATION_PORT = 16, 32
@@ -108,6 +111,7 @@ class CompiledEditor(Editor):
     def __init__(self, core: Any, rules: Sequence[Rule], policy: Any, *, fix: bool) -> None:
         self._core = core
         self._policy = policy
+        self._known: dict[bytes, Target] = {}
         self._maps: list[np.ndarray[Any, Any]] = []  # what the rules point at
         packed = b"".join(self._record(rule) for rule in rules)
         self._rules = np.frombuffer(packed or bytes(RULE.size), np.uint64).copy()
@@ -170,7 +174,14 @@ class CompiledEditor(Editor):
 
     def targets(self) -> list[Target]:
         count = int(self._words[REWRITER_WORDS.index("target_count")])
-        return [_target(record) for record in self._targets[:count]]
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        raw, size = self._targets[:count].tobytes(), TARGET.itemsize
+        records = [raw[at : at + size] for at in range(0, len(raw), size)]
+        for record in records:
+            if record not in self._known:
+                self._known[record] = _target(np.frombuffer(record, TARGET)[0])
+        return [self._known[record] for record in records]
 
 
 def _target(record: Any) -> Target:

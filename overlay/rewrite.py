@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._backend import codec
-from .batch import _GAP, Batch
+from .batch import _GAP, _USED, Batch
 from .editor import NO_RULE
 from .errors import ConfigError, Status
 from .io import record
@@ -64,10 +64,12 @@ class _Arena:
     def __init__(self) -> None:
         self.data = np.empty(0, np.uint8)
         self._used = 0
+        self._batches: list[Batch] = []  # to be used again
+        self._taken = 0
 
     def begin(self, size: int) -> None:
         """Forget all; have room for so many bytes."""
-        self._used = 0
+        self._used = self._taken = 0
         if self.data.size < size:
             self.data = np.empty(size + size // 4, np.uint8)
 
@@ -75,17 +77,24 @@ class _Arena:
         """An empty batch over the next ``size`` bytes, which begin at this place."""
         start = self._used
         self._used += size
-        out = record.empty(self.data[start : self._used], rows)
-        out._struct[_GAP] = gap
+        room = self.data[start : self._used]
+        if self._taken == len(self._batches):
+            self._batches.append(record.empty(room, rows))
+        old = self._batches[self._taken]
+        out = self._batches[self._taken] = record.empty(room, rows, old)
+        self._taken += 1
+        out._struct[[_USED, _GAP]] = 0, gap
         return out, start
 
     def copy(self, batch: Batch, rows: Rows, gap: int) -> tuple[Batch, int]:
         """Copies of these rows, each with ``gap`` free bytes before it."""
-        part = _rows_of(batch, rows)
+        every = rows.size == batch.count and not batch.status.any()
+        part = batch if every else _rows_of(batch, rows)
         size = int(part.length.sum(dtype=np.int64)) + gap * rows.size
         out, start = self.take(size, rows.size, gap)
         record.pack(part, out)
         out.link[:] = part.link
+        out.checksum[:] = 0
         out.base[:] -= np.uint64(gap)
         return out, start
 
@@ -120,15 +129,18 @@ class _Rows:
 
     def batch(self, data: npt.NDArray[np.uint8]) -> Batch:
         """All of them, by their origin."""
+        if len(self._parts) == 1:
+            return self._made(data, self._parts[0])
         columns = {
             name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
         }
         order = np.argsort(columns["origin"], kind="stable")
-        made = Batch.from_array(
-            data, columns["offset"][order], columns["length"][order], wire=columns["wire"][order]
-        )
+        return self._made(data, {name: column[order] for name, column in columns.items()})
+
+    def _made(self, data: npt.NDArray[np.uint8], columns: dict[str, npt.NDArray[Any]]) -> Batch:
+        made = Batch.from_array(data, columns["offset"], columns["length"], wire=columns["wire"])
         for name in ("link", "mss", "protocol", "checksum", "origin"):
-            getattr(made, name)[:] = columns[name][order]
+            getattr(made, name)[:] = columns[name]
         return made
 
 
@@ -144,7 +156,7 @@ class Rewriter:
         that are larger are refused; 0 is no limit.
     :param checksums: ``"fix"`` computes the outer checksums of packets that a rule is for;
         ``"keep"`` updates them, so that a wrong one stays wrong.  One that is absent
-        (UDP's 0) stays absent.
+        (UDP's 0) stays absent, and so does an IPv4 one of 0 that a NIC was to make.
     :param refused: whether packets that a rule could not be applied to are given as they
         came, ``"keep"``, or not at all, ``"drop"``.
     :param timeout: seconds until an unfinished STT frame is given up.
@@ -176,6 +188,9 @@ class Rewriter:
         self._reassembler = codec.SttReassembler(timeout, memory, profile=self._profile)
         self._arena, self._segments = _Arena(), Batch.packed(1, 1)
         self._tunnels: dict[Target, Tunnel | Status] = {}
+        self._ready: list[Tunnel] = []  # of the batch's targets
+        self._place: npt.NDArray[np.intp] = np.zeros(0, np.intp)  # of a target among them
+        self._wrong: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)  # statuses of the others
         self._sequence = 0
         self._now = 0
         self._pushed_refused = 0
@@ -240,11 +255,14 @@ class Rewriter:
             size += self._reassembler.memory + (_GROWTH + 64) * parts.size
             size += int(batch.length[parts].sum(dtype=np.int64))
         self._arena.begin(size)
+        self._make_ready()
         made = _Rows()
-        made.add(*self._arena.copy(batch, others, 0), others, False)
+        if others.size:
+            made.add(*self._arena.copy(batch, others, 0), others, False)
         if whole.size:
             work, start = self._arena.copy(batch, whole, _GROWTH)
-            self._decap(work, target[whole])
+            work.status[:] = self._wrong[target[whole]]
+            codec.decap_batch(work, self._profile)
             self._encap(work, target[whole])
             batch.status[whole] = work.status
             made.add(work, start, whole, True)
@@ -265,9 +283,8 @@ class Rewriter:
             out.link[raw] = 1
         return out
 
-    def _ready(self, target: npt.NDArray[np.uint32]) -> tuple[list[Tunnel | Status], Any, Any]:
-        """The tunnels of these rows or what speaks against them; the place of each row's; and
-        a status for each."""
+    def _make_ready(self) -> None:
+        """The tunnels of the batch's targets, or what speaks against each."""
         targets = self._editor.targets()
         if len(self._tunnels) > _TUNNELS:
             self._tunnels.clear()
@@ -275,23 +292,16 @@ class Rewriter:
             if one not in self._tunnels:
                 self._tunnels[one] = tunnel_of(self.rules[one.rule], one)
         found = [self._tunnels[one] for one in targets]
-        wrong = np.array([int(t) if isinstance(t, Status) else 0 for t in found], np.uint8)
-        return found, target, wrong[target]
-
-    def _decap(self, work: Batch, target: npt.NDArray[np.uint32]) -> None:
-        _, _, wrong = self._ready(target)
-        work.status[:] = wrong
-        codec.decap_batch(work, self._profile)
+        self._wrong = np.array([0 if isinstance(t, Tunnel) else int(t) for t in found], np.uint8)
+        self._ready = [t for t in found if isinstance(t, Tunnel)]
+        self._place = np.maximum(np.cumsum(self._wrong == 0) - 1, 0)
 
     def _encap(self, work: Batch, target: npt.NDArray[np.uint32]) -> None:
-        found, index, wrong = self._ready(target)
         fresh = work.status == Status.OK
-        work.status[fresh] = wrong[fresh]
-        tunnels = [t for t in found if isinstance(t, Tunnel)]
+        work.status[fresh] = self._wrong[target][fresh]
+        tunnels, places = self._ready, self._place[target]
         if not tunnels:
             return
-        numbers = np.cumsum([isinstance(t, Tunnel) for t in found]) - 1
-        places = np.maximum(numbers, 0)[index]
         codec.encap_batch(work, tunnels, places, sequence=self._sequence)
         self._sequence += work.count
         if self._mtu:
@@ -351,16 +361,21 @@ class Rewriter:
         stats = self.stats
         action, _ = self._editor.columns(batch.count)
         rule = self._editor.rule[: batch.count]
-        stats.packets += int(np.count_nonzero(given))
         good = given & (batch.status == Status.OK)
-        stats.unchanged += int(np.count_nonzero(good & (action == Action.NONE)))
-        done = good & ((action == Action.EDITED) | (action == Action.REBUILD))
-        stats.rewritten += int(np.count_nonzero(done))
-        for number, count in enumerate(np.bincount(rule[good & (rule != NO_RULE)])):
-            stats.rules[number] += int(count)
-        refused = np.bincount(batch.status[given], minlength=1)
-        for status in np.flatnonzero(refused[1:]) + 1:
-            stats.refused[Status(int(status))] += int(refused[status])
+        count, done = int(np.count_nonzero(given)), int(np.count_nonzero(good))
+        stats.packets += count
+        if done < count:
+            refused = np.bincount(batch.status[given])
+            for status in np.flatnonzero(refused[1:]) + 1:
+                stats.refused[Status(int(status))] += int(refused[status])
+            action, rule = action[good], rule[good]
+        actions = np.bincount(action, minlength=len(Action))
+        stats.unchanged += int(actions[Action.NONE])
+        stats.rewritten += int(actions[Action.EDITED] + actions[Action.REBUILD])
+        if actions[Action.NONE]:
+            rule = rule[rule != NO_RULE]
+        for number, packets in enumerate(np.bincount(rule).tolist()):
+            stats.rules[number] += packets
 
 
 def profile_for(rules: Sequence[Rule], base: str, **options: Any) -> Profile:

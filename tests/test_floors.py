@@ -54,7 +54,7 @@ C_FLOORS = [
     {"kernel", "decap"},
     {"udp_header", "gre_header"},
     {"vxlan", "nvgre", "stt", "geneve", "gpe", "gre", "erspan", "pcap", "rewrite"},
-    {"stt_reassembly", "stt_segment"},
+    {"stt_reassembly", "stt_segment", "rewrite_match"},
     {"plain"},
     {"tunnel", "fdb", "neighbor", "fragment", "split", "icmp"},
     {"bridge", "superframe", "inspect", "fragment_batch", "rewrite_look"},

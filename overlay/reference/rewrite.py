@@ -19,7 +19,7 @@ from overlay.profile import Profile
 from overlay.rule import Action, Rule, Target
 
 from . import rows
-from .checksum import checksum, fold, pseudo_header
+from .checksum import checksum, fold, ones_sum, pseudo_header
 from .hash import flow_hash, mix
 from .inner import framed, recognise
 from .look import FOREIGN, Look, look
@@ -228,7 +228,8 @@ def _settle_ip(new: bytearray, old: bytes, l3: int, l4: int, *, fix: bool) -> No
     if fix:
         new[at : at + 2] = b"\0\0"
         struct.pack_into("!H", new, at, checksum(bytes(new[l3:l4])))
-    elif changed:
+    elif changed and (old[at : at + 2] != b"\0\0" or ones_sum(old[l3:l4]) == 0xFFFF):
+        # A wrong one of 0 was left to the sender's NIC: there is none to update.
         struct.pack_into("!H", new, at, _updated(old, at, changed))
 
 
