@@ -155,7 +155,7 @@ static int look_gre(const struct ov_policy *y, struct look *k)
     else if (d.protocol == OV_GRE)
         found(k, &d, o->l4 + gre_key_at(flags), flags & GRE_K ? 4 : 0);
     else
-        found(k, &d, o->l4 + gre_length(flags) + 2, flags & GRE_S ? 2 : 0);
+        found(k, &d, o->l4 + gre_length(flags) + 2, d.key != ERSPAN_NO_SESSION ? 2 : 0);
     k->key_mask = d.protocol == OV_ERSPAN ? ERSPAN_SESSION : 0;
     k->sum_at = flags & GRE_C ? o->l4 + 4 : 0;
     return OV_OK;

@@ -23,6 +23,9 @@ _prefixes = st.sampled_from(
 )  # fmt: skip
 
 
+_macs = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
+
+
 def _pair(numbers: SearchStrategy[int]) -> SearchStrategy[tuple[int, int]]:
     return st.tuples(numbers, numbers).map(lambda pair: (min(pair), max(pair)))
 
@@ -35,16 +38,16 @@ def rules(draw: st.DrawFn, *, in_place: bool = False) -> Rule:
         "key": _keys | _pair(_keys),
         "source": _prefixes,
         "destination": _prefixes,
-        "source_mac": st.sampled_from(["02:00:5e:00:00:01", "00:00:00:00:00:00"]) | s.macs,
-        "destination_mac": s.macs,
+        "source_mac": st.sampled_from(["02:00:5e:00:00:01", "00:00:00:00:00:00"]) | _macs,
+        "destination_mac": _macs,
         "vlan": _vlans,
         "dscp": st.integers(0, 63),
     }
     change: dict[str, SearchStrategy[Any]] = {
         "set_source": _prefixes,
         "set_destination": _prefixes,
-        "set_source_mac": s.macs,
-        "set_destination_mac": s.macs,
+        "set_source_mac": _macs,
+        "set_destination_mac": _macs,
         "set_source_port": s.u16 | _pair(s.u16) | st.just("entropy"),
         "set_destination_port": s.u16,
         "set_dscp": st.integers(0, 63) | st.just("inherit"),

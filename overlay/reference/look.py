@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from overlay.errors import DecapError, Status
 from overlay.profile import Profile
+from overlay.tunnel import NO_KEY
 
 from . import erspan, gre, stt
 from .delivery import Carried
@@ -201,8 +202,8 @@ def _gre(seen: Look, profile: Profile) -> None:
     flags = _word(seen.packet, seen.l4)
     key_at = seen.l4 + (8 if flags & gre.FLAG_C else 4)
     if carried.protocol == "erspan":
-        at = key_at + 4 + 2  # behind the sequence number
-        seen.found(carried, at, 2 if flags & gre.FLAG_S else 0, erspan.SESSION)
+        at = key_at + (4 if flags & gre.FLAG_S else 0) + 2
+        seen.found(carried, at, 0 if carried.key == NO_KEY else 2, erspan.SESSION)
     elif carried.protocol == "gre":
         seen.found(carried, key_at, 4 if flags & gre.FLAG_K else 0)
     else:
