@@ -14,7 +14,6 @@ import shlex
 import struct
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 
 import overlay
 from overlay.lab.host import Host
+from pages import blocks
 from service import BLUE, GREEN, Service, make_host
 
 ROOT = Path(__file__).parent.parent
@@ -44,24 +44,12 @@ tap = "tap0"
 vln = 100
 """
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.rst"))]
-
-
-def blocks(path: Path, language: str) -> list[tuple[int, str]]:
-    """The code blocks of a page in this language: line number and text."""
-    text = path.read_text()
-    if path.suffix == ".md":
-        pattern = rf"^```{language}\n(.*?)^```$"
-    else:
-        pattern = rf"^\.\. code-block:: {language}\n\n((?:(?:   .*)?\n)+)"
-    return [
-        (text.count("\n", 0, match.start(1)) + 1, textwrap.dedent(match[1]))
-        for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL * (path.suffix == ".md"))
-    ]
+PAGES = [page for page in PAGES if page.parent.name != "cookbook"]  # test_cookbook runs these
 
 
 def commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
-        for line, text in blocks(page, "console"):
+        for line, text, _ in blocks(page, "console"):
             for number, shown in enumerate(text.splitlines()):
                 if shown.startswith("$ overlay ") and "--check" not in shown:
                     yield f"{page.name}:{line + number}", shown.removeprefix("$ overlay ")
@@ -115,7 +103,7 @@ def apart() -> Iterator[Host]:
 )
 def test_python_blocks_run(page: Path) -> None:
     namespace: dict[str, object] = {"__name__": "__main__"}
-    for line, text in blocks(page, "python"):
+    for line, text, _ in blocks(page, "python"):
         exec(compile("\n" * (line - 1) + text, str(page), "exec"), namespace)
 
 
@@ -141,7 +129,7 @@ def test_console_commands_run(
 def test_mistakes_in_a_configuration_are_shown_as_they_are(folder: Path) -> None:
     [shown] = [
         text
-        for _, text in blocks(ROOT / "docs/configuration.rst", "console")
+        for _, text, _ in blocks(ROOT / "docs/configuration.rst", "console")
         if text.startswith("$ overlay run overlay.toml --check\n")
     ]
     result = subprocess.run(
