@@ -27,9 +27,7 @@ def blocks(path: Path, language: str) -> list[Block]:
     if path.suffix == ".md":
         pattern = rf"^```{language}()\n(.*?)^```$"
     else:
-        pattern = (
-            rf"^\.\. code-block:: {language}\n(?:   :caption: (\S+)\n)?\n((?:(?:   .*)?\n)+)"
-        )
+        pattern = rf"^\.\. code-block:: {language}\n(?:   :caption: (\S+)\n)?\n((?:(?:   .*)?\n)+)"
     return [
         Block(text.count("\n", 0, match.start(2)) + 1, textwrap.dedent(match[2]), match[1] or "")
         for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL * (path.suffix == ".md"))

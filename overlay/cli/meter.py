@@ -97,7 +97,7 @@ def _listen(
             now = time.monotonic()
             if seconds is not None and now - begun >= seconds:
                 break
-            if idle is not None and first and now - heard >= idle:
+            if idle is not None and gauge.found and now - heard >= idle:
                 break
             rows = device.recv(batch)
             if not rows:
