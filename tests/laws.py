@@ -223,7 +223,7 @@ def check_batch_equals_single(
         outcome(lambda f=frame, i=i: codec.encap(tunnel, f, sequence=sequence + i))
         for i, frame in enumerate(frames)
     ]
-    batch = Batch.from_frames(frames)
+    batch = Batch.from_frames(frames, headroom=tunnel.overhead + 9)
     done = codec.encap_batch(batch, tunnel, sequence=sequence)
     assert done == sum(isinstance(one, bytes) for one in single)
     for i, (one, row) in enumerate(zip(single, rows(batch), strict=True)):
