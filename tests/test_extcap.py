@@ -111,7 +111,7 @@ def test_no_capture_filter_is_one(name: str) -> None:
         (["--capture", "--extcap-interface", "overlay", "--fifo", "x", "--protocol", "stt"],
          "--protocol stt"),
         (["--capture", "--extcap-interface", "overlay", "--fifo", "x", "--keys", "5,x"],
-         "not a number"),
+         "neither a number nor a range"),
         (["--capture", "--extcap-interface", "overlay", "--fifo", "x", "--address", "here"],
          "address"),
         (["--capture", "--extcap-interface", "overlay", "--fifo", "x", "--profile", "kind"],

@@ -10,7 +10,6 @@ import click
 
 from overlay import (
     PROTOCOLS,
-    CaptureError,
     DecapError,
     Difference,
     Profile,
@@ -20,9 +19,8 @@ from overlay import (
 from overlay._backend import load
 from overlay.io.pcap import Burst
 
-from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PROFILE, ports, profile_of, sample
-from .stream import open_input, watched
+from .option import JSON, port_options, profile_of, profile_option, sample
+from .stream import Reading, open_input
 
 
 def tunnels() -> list[Tunnel]:
@@ -68,34 +66,29 @@ def _compare(
 
 @click.command("check")
 @click.argument("source", metavar="IN")
-@PROFILE
-@ports
+@profile_option()
+@port_options
 @JSON
-def command(
-    source: str, profile: str, port: int, geneve_port: int, gpe_port: int, as_json: bool
-) -> int:
+def command(source: str, profile: str, ports: dict[str, int], as_json: bool) -> int:
     """Run native and reference on the packets of IN and compare every byte.
 
     Each packet is decapsulated, and each frame that comes out (or the packet
     itself, where it is in no tunnel) is put through every protocol.  Exit
     status 1 if the two differ; the first differing field of each is printed.
     """
-    chosen = profile_of(profile, vxlan_port=port, geneve_port=geneve_port, gpe_port=gpe_port)
+    chosen = profile_of(profile, **ports)
     load("native")  # says at once that there is nothing to compare
     packets = compared = 0
     differences: list[dict[str, object]] = []
-    broken: CaptureError | None = None
     through = tunnels()
     with open_input(source) as capture:
-        try:
-            for burst in watched(capture):
-                packets += len(burst)
-                for number, what, found in _compare(burst, chosen, through):
-                    compared += 1
-                    if found is not None:
-                        differences.append({"packet": number, "what": what, "where": str(found)})
-        except CaptureError as error:
-            broken = error
+        reading = Reading(capture)
+        for burst in reading:
+            packets += len(burst)
+            for number, what, found in _compare(burst, chosen, through):
+                compared += 1
+                if found is not None:
+                    differences.append({"packet": number, "what": what, "where": str(found)})
     if as_json:
         result = {"packets": packets, "compared": compared, "differences": differences}
         click.echo(json.dumps(result))
@@ -106,7 +99,4 @@ def command(
             click.echo(f"and {len(differences) - 20} more")
         verdict = "all alike" if not differences else f"{len(differences)} differ"
         click.echo(f"{packets} packets, {compared} comparisons, {verdict}")
-    if broken is not None:
-        fail(str(broken))
-        return FAILED
-    return REFUSED if differences else DONE
+    return reading.end(bool(differences))

@@ -12,9 +12,10 @@ import click
 from overlay.service.client import DEFAULT, Client, RefusedError
 from overlay.switch import SWITCHED
 
-from .option import JSON, Number
+from .option import ID, JSON
 from .stream import print_table
 from .top import short
+from .value import Number
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -288,7 +289,7 @@ def _add_port(session: _Session, /, network: str, **given: Any) -> None:
 @_NETWORK
 @click.argument("address")
 @_TUNNEL
-@click.option("--key", type=Number(), help="Its VNI, VSID or Context ID.")
+@click.option(*ID, "key", type=Number(), help="Its VNI, VSID or Context ID.")
 @click.option("--relay", is_flag=True, default=None, help="Pass frames on to other remotes.")
 @click.option("--no-flood", is_flag=True, help="Send it no group and no unknown frames.")
 @_PASS

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import typing
 from typing import Any, Literal
 
 import click
 
-from overlay import PROTOCOLS, CaptureError, ConfigError, Status
+from overlay import ConfigError, Status
 from overlay.io.table import TableWriter
 from overlay.tunnel import OPTIONS
 
-from . import DONE, FAILED, REFUSED, fail
-from .decapsulator import DEPTH_MAX, Decapsulator
-from .option import JSON, PROFILE, STRICT, Option, ports, profile_of
-from .selection import IDS_MAX, Ids, Moment, Network, Selection
-from .stream import Output, Tally, open_input, watched
-
-if typing.TYPE_CHECKING:
-    _Type = click.ParamType[Any]
-else:
-    _Type = click.ParamType
+from .decapsulator import Decapsulator
+from .option import DEPTH, IDS, JSON, PROTOCOL, STRICT, port_options, profile_of, profile_option
+from .selection import Selection
+from .stream import Output, Reading, Tally, open_input
+from .value import Moment, Network, Option
 
 _HINT = "checksums of offloading senders are not final in captures: --profile lenient takes them"
 _HINTED = (Status.UDP_CHECKSUM, Status.TCP_CHECKSUM, Status.IP_CHECKSUM, Status.IP_LENGTH)
-
-
-class _Depth(_Type):
-    """How many tunnels, or all that are believed."""
-
-    name = "number|all"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value == "all":
-            return DEPTH_MAX
-        return click.IntRange(1, DEPTH_MAX).convert(value, param, ctx)
 
 
 def _table(path: str | None) -> contextlib.AbstractContextManager[TableWriter | None]:
@@ -47,27 +30,13 @@ def _table(path: str | None) -> contextlib.AbstractContextManager[TableWriter | 
         raise click.UsageError(f"--columns {path}: expected {error.expected}") from None
 
 
-def _numbers(ranges: tuple[range, ...]) -> dict[str, Any]:
-    """The keys of a profile; none where no number was given."""
-    if sum(map(len, ranges)) > IDS_MAX:
-        raise click.UsageError(f"--id: more than {IDS_MAX} numbers")
-    return {"keys": frozenset().union(*ranges)} if ranges else {}
-
-
 @click.command("decap")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option(
-    "--id", "keys", type=Ids(), multiple=True,
-    help="A key to take, of the outermost tunnel, or a range: a VNI, VSID, Context ID, ERSPAN "
-    "session or GRE key, 'none' for GRE without one; repeatable.",
-)  # fmt: skip
-@click.option(
-    "--protocol", "protocols", type=click.Choice(list(PROTOCOLS)), multiple=True,
-    help="A protocol to take; repeatable.",
-)  # fmt: skip
-@PROFILE
-@ports
+@IDS
+@PROTOCOL
+@profile_option()
+@port_options
 @click.option(
     "--payload", type=click.Choice(["ethernet", "any"]),
     help="Whether tunnels that carry IP are taken, as frames without MAC addresses; "
@@ -91,11 +60,7 @@ def _numbers(ranges: tuple[range, ...]) -> dict[str, Any]:
     "--after", type=Moment(), help="Only packets from this time on: ISO 8601, or epoch seconds."
 )
 @click.option("--before", type=Moment(), help="Only packets before this time.")
-@click.option(
-    "--depth", type=_Depth(), default="1", show_default=True,
-    help=f"Tunnels within tunnels to remove at most; all is {DEPTH_MAX}.  Fragments and STT "
-    "segments within are not reassembled.",
-)  # fmt: skip
+@DEPTH
 @click.option(
     "--fragments", type=click.Choice(["reassemble", "drop"]), default="reassemble",
     show_default=True, help="What becomes of outer IP fragments.",
@@ -113,7 +78,7 @@ def _numbers(ranges: tuple[range, ...]) -> dict[str, Any]:
 @STRICT
 def command(
     source: str, target: str, keys: tuple[range, ...], protocols: tuple[str, ...], profile: str,
-    port: int, geneve_port: int, gpe_port: int, payload: str | None,
+    ports: dict[str, int], payload: str | None,
     known: tuple[tuple[int, int], ...], inner_vlan: str, outer: tuple[Any, ...],
     local: tuple[Any, ...], remote: tuple[Any, ...], after: int | None, before: int | None,
     depth: int,
@@ -127,16 +92,13 @@ def command(
     (pcapng) interfaces are kept.
     """
     chosen = profile_of(
-        profile, vxlan_port=port, geneve_port=geneve_port, gpe_port=gpe_port,
-        inner_vlan=inner_vlan, **_numbers(keys),
-        **({"payload": payload} if payload else {}),
-        **({"options": OPTIONS | set(known)} if known else {}),
-        **({"protocols": protocols} if protocols else {}),
+        profile, keys, **ports, protocols=protocols, payload=payload, inner_vlan=inner_vlan,
+        options=OPTIONS | set(known) if known else None,
     )  # fmt: skip
     selection = Selection(outer, local, remote, after, before)
     tally = Tally("packets", "frames")
-    broken: CaptureError | None = None
     with open_input(source) as capture, _table(columns) as table:
+        reading = Reading(capture)
         output = Output(target, capture)
         with output.writer as writer:
             if metadata == "comment" and writer.format == "pcap":
@@ -146,18 +108,12 @@ def command(
                 fragments=fragments == "reassemble", table=table,
                 comments=writer.format == "pcapng" and metadata != "none",
             )  # fmt: skip
-            try:
-                for burst in watched(capture):
-                    output.describe()
-                    work.take(burst)
-            except CaptureError as error:
-                broken = error
+            for burst in reading:
+                output.describe()
+                work.take(burst)
             output.describe()
             work.finish()
     tally.show(as_json, to_stderr=target == "-")
     if profile == "rfc" and not as_json and any(tally.drops[status] for status in _HINTED):
         click.echo(_HINT, err=target == "-")
-    if broken is not None:
-        fail(str(broken))
-        return FAILED
-    return REFUSED if strict and tally.refused else DONE
+    return reading.end(strict and tally.refused > 0)

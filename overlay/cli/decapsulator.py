@@ -23,10 +23,7 @@ from .layer import Layers, layer_of, texts
 from .selection import Selection
 from .stream import Sink, Tally
 
-__all__ = ["DEPTH_MAX", "Decapsulator"]
-
-#: Tunnels within tunnels that are removed at most, ``--depth all`` included.
-DEPTH_MAX = 16
+__all__ = ["Decapsulator"]
 
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
 _MOVED = ("offset", "length", "wire", "key", "protocol", "mss", "link")
@@ -79,7 +76,7 @@ class _Part:
 class Decapsulator:
     """Takes bursts of packets and writes frames.
 
-    :param depth: tunnels within tunnels to remove at most, 1..:data:`DEPTH_MAX`.
+    :param depth: tunnels within tunnels to remove at most, 1..:data:`~.value.DEPTH_MAX`.
     :param resegment: whether STT frames are cut by their MSS.
     :param plain: whether what is in no tunnel is a frame itself, and not refused.
     :param fragments: whether outer fragments are reassembled.

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overlay import CaptureError, ConfigError
+from overlay import ConfigError
 from overlay.diagnosis import Diagnoser, Finding, Report, Severity, TunnelReport
 
-from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PORT, Number
-from .stream import open_input, print_table, watched
+from .option import JSON, port_options, strict, wrong
+from .stream import Reading, open_input, print_table
+from .value import Number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,8 +89,8 @@ def _show(report: Report, least: Severity) -> None:
 
 
 @click.command("diagnose")
-@click.argument("source", metavar="CAPTURE")
-@PORT
+@click.argument("source", metavar="IN")
+@port_options
 @click.option(
     "--paths", type=Number(), default=8, show_default=True,
     help="Equal paths that routers share the outer headers out to.",
@@ -101,37 +101,30 @@ def _show(report: Report, least: Severity) -> None:
     show_default=True, help="The mildest findings that are shown.",
 )  # fmt: skip
 @JSON
-@click.option("--strict", is_flag=True, help="Exit status 1 on findings from warning up.")
+@strict("on findings from warning up")
 def command(
-    source: str, port: int, paths: int, mtu: int | None, min_severity: str, as_json: bool,
-    strict: bool,
+    source: str, ports: dict[str, int], paths: int, mtu: int | None, min_severity: str,
+    as_json: bool, strict: bool,
 ) -> int:  # fmt: skip
-    """Look for what is wrong with the tunnels of CAPTURE.
+    """Look for what is wrong with the tunnels of IN.
 
     Checksums, reserved bits, entropy, path MTUs, asymmetric networks, loops, STT
     reassembly, ECN: each finding has its first packet's number, what was seen, and
     what to do.
     """
     try:
-        work = Diagnoser(paths=paths, mtu=mtu, vxlan_port=port)
+        work = Diagnoser(paths=paths, mtu=mtu, **ports)
     except ConfigError as error:
-        option = {"vxlan_port": "port"}.get(error.field, error.field)
-        raise click.UsageError(f"--{option} {error.value}: expected {error.expected}") from None
-    broken: CaptureError | None = None
+        raise wrong(error) from None
     with open_input(source, burst_bytes=4 << 20) as capture:
-        try:
-            for burst in watched(capture):
-                work.take(burst)
-        except CaptureError as error:
-            broken = error
+        reading = Reading(capture)
+        for burst in reading:
+            work.take(burst)
     report = work.report()
     least = Severity[min_severity.upper()]
     if as_json:
         click.echo(json.dumps(report.above(least).as_dict()))
     else:
         _show(report, least)
-    if broken is not None:
-        fail(str(broken))
-        return FAILED
     worst = report.worst
-    return REFUSED if strict and worst is not None and worst >= Severity.WARNING else DONE
+    return reading.end(strict and worst is not None and worst >= Severity.WARNING)

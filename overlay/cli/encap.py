@@ -7,13 +7,13 @@ from typing import Any
 import click
 import numpy as np
 
-from overlay import STT, Batch, CaptureError, Status, Tunnel
+from overlay import STT, Batch, Status, Tunnel
 from overlay.io import record
 from overlay.io.pcap import Burst, CaptureWriter
 
-from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, STRICT, Number, tunnel_of, tunnel_options
-from .stream import Output, Tally, open_input, watched
+from .option import JSON, STRICT, tunnel_of, tunnel_options
+from .stream import Output, Reading, Tally, open_input
+from .value import Number
 
 
 class Encapsulator:
@@ -95,20 +95,14 @@ def command(
     if mtu and not least <= mtu <= 65535:
         raise click.UsageError(f"--mtu {mtu}: expected {least}..65535")
     tally = Tally("frames", "packets")
-    broken: CaptureError | None = None
     with open_input(source) as capture:
+        reading = Reading(capture)
         output = Output(target, capture)
         with output.writer as writer:
             work = Encapsulator(made, mtu, writer, tally)
-            try:
-                for burst in watched(capture):
-                    output.describe()
-                    work.take(burst)
-            except CaptureError as error:
-                broken = error
+            for burst in reading:
+                output.describe()
+                work.take(burst)
             output.describe()
     tally.show(as_json, to_stderr=target == "-")
-    if broken is not None:
-        fail(str(broken))
-        return FAILED
-    return REFUSED if strict and tally.refused else DONE
+    return reading.end(strict and tally.refused > 0)

@@ -28,8 +28,9 @@ from overlay.io.packet import Packet
 from . import DONE
 from .listen import PORTS, Place, explained, open_places
 from .mirror import Feed, Mirror, Stop, Stream, finished
-from .option import Number, profile_of
+from .option import profile_of
 from .stream import Tally
+from .value import Ids
 
 UDP, INTERFACE = "overlay", "overlay_interface"
 _SHOWN = {
@@ -43,6 +44,7 @@ _NO_FILTER = (
     "overlay has no capture filters: choose keys in the interface's options, "
     "and use a display filter"
 )
+_NUMBER = "(0x[0-9a-fA-F]+|[0-9]+)"
 _PROFILE_PORTS = {"vxlan": "vxlan_port", "geneve": "geneve_port", "vxlan-gpe": "gpe_port"}
 
 
@@ -158,8 +160,8 @@ def config(interface: str) -> list[str]:
             values={"all": "All"} | names)  # fmt: skip
         ask("port", "UDP port", "unsigned", "Of the protocol, where it has one; 0 is its own",
             "{range=0,65535}{default=0}")  # fmt: skip
-    ask("keys", "Keys", "string", "VNIs, VSIDs or Context IDs to take, with commas; empty for all",
-        "{validation=^([ ]*(0x[0-9a-fA-F]+|[0-9]+)[ ]*(,|$))*$}")  # fmt: skip
+    ask("keys", "Keys", "string", "Numbers and ranges to take, with commas; empty for all",
+        f"{{validation=^([ ]*{_NUMBER}(-{_NUMBER})?[ ]*(,|$))*$}}")
     ask("profile", "Profile", "selector", "What is accepted",
         values={"lenient": "lenient", "rfc": "rfc", "strict": "strict"})  # fmt: skip
     ask("depth", "Depth", "unsigned", "Tunnels within tunnels to remove at most",
@@ -175,10 +177,7 @@ def _capture(
     protocol = "" if protocol == "all" else protocol
     if protocol and protocol not in (PORTS if interface == UDP else PROTOCOLS):
         raise click.UsageError(f"--protocol {protocol} is none that can be had here")
-    numbers = [
-        Number().convert(word.strip(), None, None) for word in keys.split(",") if word.strip()
-    ]
-    options = {"keys": frozenset(numbers)} if numbers else {}
+    ranges = [Ids().convert(word.strip(), None, None) for word in keys.split(",") if word.strip()]
     with contextlib.ExitStack() as undo:
         stop = undo.enter_context(Stop())
         if interface == UDP:
@@ -188,10 +187,10 @@ def _capture(
                 opened = open_places((at,), protocol or "vxlan", zero)
             for udp, _ in opened:
                 undo.enter_context(udp)
-            chosen = profile_of(profile, protocols=(protocol or "vxlan",), **options)
+            chosen = profile_of(profile, ranges, protocols=(protocol or "vxlan",))
             feeds = [Feed(udp, chosen, 0) for udp, _ in opened]
         else:
-            chosen = profile_of(profile, **options, **_of_interface(protocol, port))
+            chosen = profile_of(profile, ranges, **_of_interface(protocol, port))
             try:
                 feeds = [Feed(undo.enter_context(Packet(device)), chosen, 0)]
             except ConfigError as error:

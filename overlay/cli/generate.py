@@ -16,8 +16,18 @@ from overlay.traffic import FIELDS, Rate, Schedule, Sent, Sweep, send
 
 from . import DONE, REFUSED
 from .device import opened
-from .option import JSON, STRICT, Number, key_field, tunnel_options
+from .option import (
+    JSON,
+    STRICT,
+    count,
+    interface,
+    key_field,
+    seconds,
+    tap,
+    tunnel_options,
+)
 from .stream import Tally, counted, format_named, target_of
+from .value import Number
 
 if TYPE_CHECKING:
     from overlay.io.device import Device
@@ -198,16 +208,16 @@ def _how_many(sweep: Sweep, count: int | None, seconds: float | None, live: bool
     help="How fields go together: in step, every combination, at random.",
 )  # fmt: skip
 @click.option("--random-seed", type=Number(), default=0, help="Of --combine random.")
-@click.option("--count", type=click.IntRange(1), help="Frames to make; else every combination.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="For how long.")
+@count("Frames to make; else every combination.")
+@seconds("End after so long.")
 @click.option(
     "--rate", metavar="RATE",
     help=f"10kpps, 1Gbit/s; OUT's timestamps have it, {_RATE} by default.",
 )  # fmt: skip
 @click.option("--mtu", type=click.IntRange(68, 65535),
               help="OUT: IP MTU of the underlay; STT is segmented.")  # fmt: skip
-@click.option("--interface", metavar="NAME", help="Send on this interface (CAP_NET_RAW).")
-@click.option("--tap", metavar="NAME", help="Send frames into a TAP interface.")
+@interface("Send on this interface")
+@tap("Send frames into a TAP interface.")
 @click.option("--udp", is_flag=True, help="Send by UDP sockets from --local; needs no root.")
 @click.option("--no-signature", is_flag=True, help="Frames as short as 14 bytes, not measurable.")
 @click.option(

@@ -24,8 +24,21 @@ from overlay.io.udp import Udp
 
 from . import DONE, FAILED, REFUSED, fail
 from .mirror import Feed, Frames, Mirror, Stop, Stream, Target, finished
-from .option import JSON, STRICT, Number, _Type, profile_of
+from .option import (
+    ABOVE_ZERO,
+    DEPTH,
+    IDS,
+    JSON,
+    STRICT,
+    count,
+    interface,
+    profile_of,
+    profile_option,
+    seconds,
+    tap,
+)
 from .stream import Tally, format_named
+from .value import Size, Type
 
 #: The protocols over UDP and the ports that they have.
 PORTS: dict[str, int] = {
@@ -35,25 +48,10 @@ PORTS: dict[str, int] = {
     if field.name == "port" and isinstance(field.default, int)
 }
 
-ABOVE_ZERO = click.FloatRange(0, min_open=True)
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _HINT = (
     "the kernel had no room for packets: let sockets have more by "
     "`sysctl net.core.rmem_max=67108864`, or run as root"
 )
-
-
-class Size(_Type):
-    """Bytes, with k, M, G, Ki, Mi or Gi."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        match = re.fullmatch(r"(\d{1,18})\s*(|[kmg]i?)b?", str(value).lower())
-        if match is None or not int(match[1]):
-            self.fail(f"{value!r} is no size, such as 64M", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
 
 
 class Place(NamedTuple):
@@ -63,7 +61,7 @@ class Place(NamedTuple):
     port: int | None
 
 
-class PlaceType(_Type):
+class PlaceType(Type):
     """[ADDRESS]:PORT."""
 
     name = "[address]:port"
@@ -127,27 +125,15 @@ def named(device: Udp, protocol: str) -> str:
     "-w", "--write", "target", metavar="OUT", default="-", show_default=True,
     help="The capture to write, - for standard output.",
 )  # fmt: skip
-@click.option("--tap", metavar="NAME", help="Give the frames to a TAP interface instead.")
-@click.option(
-    "-i", "--interface", metavar="NAME",
-    help="Take all tunnels that arrive at an interface instead; needs CAP_NET_RAW.",
-)  # fmt: skip
+@tap("Give the frames to a TAP interface instead.")
+@interface("Take all tunnels that arrive at an interface instead")
 @click.option(
     "--protocol", type=click.Choice(list(PROTOCOLS)),
     help="What is spoken there; by default what the port is for, else VXLAN.",
 )  # fmt: skip
-@click.option(
-    "--id", "keys", type=Number(), multiple=True,
-    help="A VNI to take; repeatable.  By default all.",
-)  # fmt: skip
-@click.option(
-    "--profile", type=click.Choice(["rfc", "strict", "lenient"]), default="lenient",
-    show_default=True, help="What is accepted, see overlay decap --help.",
-)  # fmt: skip
-@click.option(
-    "--depth", type=click.IntRange(1, 16), default=1, show_default=True,
-    help="Tunnels within tunnels to remove at most.",
-)  # fmt: skip
+@IDS
+@profile_option("lenient")
+@DEPTH
 @click.option(
     "--format", "form", type=click.Choice(["pcap", "pcapng"]),
     help="By default as OUT is called, else pcapng.",
@@ -162,8 +148,8 @@ def named(device: Udp, protocol: str) -> str:
 @click.option(
     "--files", type=click.IntRange(1, 10**6), metavar="N", help="Keep the N files written last."
 )
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N frames.")
-@click.option("--seconds", type=ABOVE_ZERO, metavar="N", help="End after so long.")
+@count("End after N frames.")
+@seconds("End after so long.")
 @click.option(
     "--health-check", type=click.IntRange(1, 65535), metavar="PORT",
     help="Answer a load balancer's health checks, HTTP or TCP, at this TCP port.",
@@ -177,7 +163,7 @@ def named(device: Udp, protocol: str) -> str:
 @STRICT
 def command(
     places: tuple[Place, ...], target: str, tap: str | None, interface: str | None,
-    protocol: str | None, keys: tuple[int, ...], profile: str, depth: int,
+    protocol: str | None, keys: tuple[range, ...], profile: str, depth: int,
     form: Literal["pcap", "pcapng"] | None, rotate_size: int | None,
     rotate_seconds: float | None, files: int | None, count: int | None, seconds: float | None,
     health_check: int | None, reflect: tuple[str, ...], as_json: bool, strict: bool,
@@ -210,11 +196,10 @@ def command(
     spoken = {protocol_at(place.port, protocol) for place in places} or {protocol or "vxlan"}
     if reflect and (spoken != {"geneve"} or interface is not None):
         raise click.UsageError("--reflect is for GENEVE to UDP ports alone")
-    options: dict[str, Any] = {"keys": frozenset(keys)} if keys else {}
     tally = Tally("packets", "frames")
     with contextlib.ExitStack() as undo:
         stop = undo.enter_context(Stop())
-        feeds, names = _feeds(undo, places, interface, protocol, profile, options)
+        feeds, names = _feeds(undo, places, interface, protocol, profile, keys)
         out: Target
         if tap is not None:
             with explained():
@@ -256,12 +241,12 @@ def command(
 
 def _feeds(
     undo: contextlib.ExitStack, places: tuple[Place, ...], interface: str | None,
-    protocol: str | None, profile: str, options: dict[str, Any],
+    protocol: str | None, profile: str, keys: tuple[range, ...],
 ) -> tuple[list[Feed], list[str]]:  # fmt: skip
     """What to listen to, and its names."""
     if interface is not None:
         known = {"protocols": (protocol,)} if protocol else {}
-        chosen = profile_of(profile, **options, **known)
+        chosen = profile_of(profile, keys, **known)
         try:
             heard = undo.enter_context(Packet(interface))
         except ConfigError as error:
@@ -273,7 +258,7 @@ def _feeds(
     for device, _ in opened:
         undo.enter_context(device)
     profiles: dict[str, Profile] = {
-        name: profile_of(profile, protocols=(name,), **options) for _, name in opened
+        name: profile_of(profile, keys, protocols=(name,)) for _, name in opened
     }
     feeds = [Feed(device, profiles[name], n) for n, (device, name) in enumerate(opened)]
     return feeds, [named(device, name) for device, name in opened]

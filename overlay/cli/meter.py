@@ -12,16 +12,30 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from overlay import PROTOCOLS, Batch, CaptureError, Profile
+from overlay import Batch
 from overlay.io.device import burst as empty_burst
 from overlay.io.pcap import Burst
 from overlay.traffic import Counts, Meter, Report
 
-from . import DONE, FAILED, REFUSED, fail
+from . import DONE, REFUSED
 from .decapsulator import Decapsulator
 from .device import opened
-from .option import JSON, PORT, PROFILE, profile_of
-from .stream import Tally, open_input, print_table, watched
+from .option import (
+    ABOVE_ZERO,
+    DEPTH,
+    IDS,
+    JSON,
+    PROTOCOL,
+    count,
+    interface,
+    port_options,
+    profile_of,
+    profile_option,
+    seconds,
+    strict,
+    tap,
+)
+from .stream import Reading, Tally, open_input, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -174,28 +188,24 @@ def _show(report: Report, streams: bool) -> None:
               help="Frames that were sent, or what overlay generate --json wrote.")  # fmt: skip
 @click.option("--streams", is_flag=True, help="A table of the streams, too.")
 @click.option("--from-first", is_flag=True, help="Count from the first number seen, not from 0.")
-@click.option(
-    "--protocol", "protocols", type=click.Choice(list(PROTOCOLS)), multiple=True,
-    help="A protocol to take; repeatable.",
-)  # fmt: skip
-@PROFILE
-@PORT
-@click.option(
-    "--depth", type=click.IntRange(1, 16), default=1, show_default=True,
-    help="Tunnels within tunnels to remove at most.",
-)  # fmt: skip
-@click.option("--interface", metavar="NAME", help="Listen on this interface (CAP_NET_RAW).")
-@click.option("--tap", metavar="NAME", help="Listen to a TAP interface.")
+@IDS
+@PROTOCOL
+@profile_option()
+@port_options
+@DEPTH
+@interface("Listen on this interface")
+@tap("Listen to a TAP interface.")
 @click.option("--udp", metavar="LOCAL", help="Receive by a UDP socket at this address; no root.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Listen for so long.")
-@click.option("--idle", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-              help="End so long after the last signature.")  # fmt: skip
-@click.option("--count", type=click.IntRange(1), help="End after so many signatures.")
+@seconds("End after so long.")
+@click.option(
+    "--idle", type=ABOVE_ZERO, metavar="N", help="End so many seconds after the last signature."
+)
+@count("End after N signatures.")
 @JSON
-@click.option("--strict", is_flag=True, help="Exit status 1 if frames were lost or corrupted.")
+@strict("if frames were lost or corrupted")
 def command(
     source: str | None, sent: str | None, streams: bool, from_first: bool,
-    protocols: tuple[str, ...], profile: str, port: int,
+    keys: tuple[range, ...], protocols: tuple[str, ...], profile: str, ports: dict[str, int],
     depth: int, interface: str | None, tap: str | None, udp: str | None, seconds: float | None,
     idle: float | None, count: int | None, as_json: bool, strict: bool,
 ) -> int:  # fmt: skip
@@ -208,25 +218,21 @@ def command(
     """
     if sum(bool(place) for place in (source, interface, tap, udp)) != 1:
         raise click.UsageError("say where from: IN, --interface, --tap or --udp, one of them")
-    chosen: Profile = profile_of(
-        profile, vxlan_port=port, **({"protocols": protocols} if protocols else {})
-    )
+    chosen = profile_of(profile, keys, **ports, protocols=protocols)
     told = _sent(sent)
     meter = Meter(from_first=from_first)
     gauge = _Gauge(meter)
     tally = Tally("packets", "frames")
     work = Decapsulator(chosen, gauge, tally, depth=depth, plain=True)
     lost: dict[str, int] = {}
-    broken: CaptureError | None = None
+    reading: Reading | None = None
     if source is not None:
         with open_input(source) as capture:
-            try:
-                for burst in watched(capture):
-                    work.take(burst)
-            except CaptureError as error:
-                broken = error
+            reading = Reading(capture)
+            for burst in reading:
+                work.take(burst)
     else:
-        at = None if udp is None else (udp, port)
+        at = None if udp is None else (udp, ports["vxlan_port"])
         with opened(interface=interface, tap=tap, udp=at) as device:
             lost = _listen(device, work, gauge, seconds, idle, count)
     work.finish()
@@ -240,7 +246,5 @@ def command(
             click.echo(f"{number:,} refused: {status.name}, {status.text}")
         for name, number in lost.items():
             click.echo(f"{number:,} lost by the device: {name}")
-    if broken is not None:
-        fail(str(broken))
-        return FAILED
-    return REFUSED if strict and not report.clean else DONE
+    lossy = strict and not report.clean
+    return (REFUSED if lossy else DONE) if reading is None else reading.end(lossy)

@@ -13,8 +13,9 @@ from overlay import PROTOCOLS, ConfigError, Tunnel
 from overlay.cost.cloud import CLOUDS
 from overlay.layout import fields
 
-from .option import JSON, Number, sample
+from .option import JSON, sample
 from .stream import print_table
+from .value import Number
 
 _SHOWN = {
     "ethernet": "Ethernet", "vlan": "802.1Q tag", "ipv4": "IPv4", "ipv6": "IPv6", "udp": "UDP",

@@ -1,28 +1,31 @@
-"""Options: how the command line's words become tunnels and profiles.
+"""Options: those that several commands have, and how they become tunnels and profiles.
 
-The options of a tunnel are made from the tunnel classes themselves, so a new
-protocol brings its own.
+An option of the same name means the same in every command: what two commands take is
+defined here, once.  Those of a tunnel are made from the tunnel classes themselves, so
+a new protocol brings its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from overlay import PROTOCOLS, ConfigError, GeneveOption, Profile, Tunnel
+from overlay import PROTOCOLS, ConfigError, Profile, Tunnel
 
-if typing.TYPE_CHECKING:
-    _Type = click.ParamType[Any]
-else:
-    _Type = click.ParamType
+from .value import DEPTH_MAX, IDS_MAX, Depth, Ids, Number, Option, Ports
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: How a network is named: by its number, which the library calls a key.
+ID = ("--id", "--key")
+_KEYS = "VNI, VSID, Context ID, GRE key or ERSPAN session"
 
 # What the classes' docstrings say to programs, as the command line says it.
 _WORDING = (
@@ -34,67 +37,6 @@ _WORDING = (
     (r"None (sends|takes it|for)", "by default"),
     (r"None counts", "by default it counts"),
 )
-
-
-class Number(_Type):
-    """An integer, decimal or with 0x; or one of some words."""
-
-    name = "number"
-
-    def __init__(self, *words: str) -> None:
-        self.words = words
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if isinstance(value, int) or value in self.words:
-            return value
-        try:
-            number = int(value, 0)
-        except ValueError:
-            words = "".join(f" or {word!r}" for word in self.words)
-            self.fail(f"{value!r} is not a number{words}", param, ctx)
-        if number.bit_length() > 64:
-            self.fail(f"{value!r} is beyond 64 bits", param, ctx)
-        return number
-
-
-class Ports(_Type):
-    """A port, or a range low-high."""
-
-    name = "port|low-high"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", value, re.ASCII)
-        if match is None:
-            self.fail(f"{value!r} is neither a port nor a range low-high", param, ctx)
-        low, high = match.groups()
-        return int(low) if high is None else (int(low), int(high))
-
-
-class Option(_Type):
-    """A GENEVE option in hexadecimal, CLASS:TYPE:DATA, or without ``data`` CLASS:TYPE."""
-
-    name = "class:type:data"
-
-    def __init__(self, *, data: bool = True) -> None:
-        self.data = data
-        if not data:
-            self.name = "class:type"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        pattern = r"([0-9a-f]{4}):([0-9a-f]{2})" + (
-            r"(?::((?:[0-9a-f]{2})*))?" if self.data else ""
-        )
-        match = re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE)
-        if match is None:
-            example = "0102:80:00010002" if self.data else "0102:80"
-            self.fail(f"{value!r} is not {self.name} in hexadecimal, such as {example}", param, ctx)
-        number, kind = int(match[1], 16), int(match[2], 16)
-        if not self.data:
-            return number, kind
-        try:
-            return GeneveOption(number, kind, bytes.fromhex(match[3] or ""))
-        except ConfigError as error:
-            self.fail(f"{value!r}: {error.field}: expected {error.expected}", param, ctx)
 
 
 def key_field(kind: type[Tunnel]) -> str:
@@ -184,9 +126,8 @@ def tunnel_options(*, addresses: bool = True, many: bool = False) -> Callable[[F
         for name in ("remote", "local"):
             function = click.option(f"--{name}", required=addresses, help=_help(name))(function)
         function = click.option(
-            *(("--id", "--key") if many else ("--id",)), "key", required=not many,
-            type=None if many else Number("none"),
-            help="The VNI, VSID, Context ID, GRE key or ERSPAN session; 'none' for no key.",
+            *ID, "key", required=not many, type=None if many else Number("none"),
+            help=f"The {_KEYS}; 'none' for GRE without one.",
         )(function)  # fmt: skip
         return click.option(
             "--tunnel", type=click.Choice(list(PROTOCOLS)), required=not many, help="The protocol."
@@ -210,36 +151,104 @@ def tunnel_of(name: str, key: int | str, given: dict[str, Any]) -> Tunnel:
         raise click.UsageError(f"{option} {error.value}: expected {error.expected}") from None
 
 
-PROFILE = click.option(
-    "--profile",
-    type=click.Choice(["rfc", "strict", "lenient"]),
-    default="rfc",
-    show_default=True,
-    help="What is accepted: every MUST of the RFCs; what Linux accepts; all that can be read.",
-)
-PORT = click.option("--port", type=Number(), default=4789, show_default=True, help="VXLAN's port.")
+def profile_option(default: str = "rfc") -> Callable[[F], F]:
+    """``--profile``; commands that look at what others captured are lenient by default."""
+    return click.option(
+        "--profile", type=click.Choice(["rfc", "strict", "lenient"]), default=default,
+        show_default=True,
+        help="What is accepted: every MUST of the RFCs; what Linux accepts; all that can be read.",
+    )  # fmt: skip
 
 
-def ports(function: F) -> F:
-    """The options for the UDP ports of every protocol that has one."""
-    function = click.option(
-        "--gpe-port", type=Number(), default=4790, show_default=True, help="VXLAN-GPE's."
-    )(function)
-    function = click.option(
-        "--geneve-port", type=Number(), default=6081, show_default=True, help="GENEVE's."
-    )(function)
-    return PORT(function)
+_PORTS = {
+    "vxlan_port": ("--port", 4789, "VXLAN's UDP port."),
+    "geneve_port": ("--geneve-port", 6081, "GENEVE's."),
+    "gpe_port": ("--gpe-port", 4790, "VXLAN-GPE's."),
+}
 
 
+def port_options(function: F) -> F:
+    """The UDP ports of the protocols that have one; :func:`profile_of` takes ``ports``."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **given: Any) -> Any:
+        ports = {name: given.pop(name) for name in _PORTS}
+        return function(*args, ports=ports, **given)
+
+    made: Any = called
+    for name, (flag, default, words) in reversed(_PORTS.items()):
+        made = click.option(
+            flag, name, type=Number(), default=default, show_default=True, help=words
+        )(made)
+    return made  # type: ignore[no-any-return]
+
+
+IDS = click.option(
+    *ID, "keys", type=Ids(), multiple=True,
+    help=f"A {_KEYS} to take, of the outermost tunnel, or a range; 'none' for GRE without a key; "
+    "repeatable.",
+)  # fmt: skip
+PROTOCOL = click.option(
+    "--protocol", "protocols", type=click.Choice(list(PROTOCOLS)), multiple=True,
+    help="A protocol to take; repeatable.",
+)  # fmt: skip
+DEPTH = click.option(
+    "--depth", type=Depth(), default="1", show_default=True,
+    help=f"Tunnels within tunnels to remove at most; all is {DEPTH_MAX}.  Fragments and STT "
+    "segments within are not reassembled.",
+)  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable results.")
-STRICT = click.option("--strict", is_flag=True, help="Exit status 1 if packets were refused.")
+
+ABOVE_ZERO = click.FloatRange(0, min_open=True)
 
 
-def profile_of(base: str, **options: Any) -> Profile:
-    """The profile of these options; a wrong one is a usage error."""
+def strict(on: str = "if packets were refused") -> Callable[[F], F]:
+    """``--strict``: what ends the command with status 1."""
+    return click.option("--strict", is_flag=True, help=f"Exit status 1 {on}.")
+
+
+STRICT = strict()
+
+
+def seconds(words: str) -> Callable[[F], F]:
+    """``--seconds``: how long."""
+    return click.option("--seconds", type=ABOVE_ZERO, metavar="N", help=words)
+
+
+def count(words: str) -> Callable[[F], F]:
+    """``--count``: how many frames."""
+    return click.option("--count", type=click.IntRange(1), metavar="N", help=words)
+
+
+def interface(words: str) -> Callable[[F], F]:
+    """``--interface``: a network interface to use."""
+    return click.option("-i", "--interface", metavar="NAME", help=f"{words}; needs CAP_NET_RAW.")
+
+
+def tap(words: str) -> Callable[[F], F]:
+    """``--tap``: a TAP interface to use."""
+    return click.option("--tap", metavar="NAME", help=words)
+
+
+def profile_of(base: str, keys: Sequence[range] = (), /, **options: Any) -> Profile:
+    """The profile of these options; a wrong one is a usage error.
+
+    :param keys: what :data:`IDS` gave; none is every key.
+    :param options: fields of the profile; empty ones have their default.
+    """
+    if sum(map(len, keys)) > IDS_MAX:
+        raise click.UsageError(f"--id: more than {IDS_MAX} numbers")
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if keys:
+        given["keys"] = frozenset().union(*keys)
     try:
-        return Profile.of(base, **options)
+        return Profile.of(base, **given)
     except ConfigError as error:
-        names = {"keys": "id", "protocols": "protocol", "vxlan_port": "port"}
-        option = names.get(error.field, error.field).replace("_", "-")
-        raise click.UsageError(f"--{option} {error.value}: expected {error.expected}") from None
+        raise wrong(error) from None
+
+
+def wrong(error: ConfigError) -> click.UsageError:
+    """What is wrong with an option, by its name on the command line."""
+    names = {"keys": "id", "protocols": "protocol", "vxlan_port": "port"}
+    option = names.get(error.field, error.field).replace("_", "-")
+    return click.UsageError(f"--{option} {error.value}: expected {error.expected}")

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from overlay import PROTOCOLS, CaptureError, ConfigError, Status
+from overlay import PROTOCOLS, ConfigError, Status
 from overlay.io.pcap import Burst, CaptureWriter
 from overlay.rewrite import Rewriter, profile_for
 from overlay.rule import Rule, load_rules, rule_of
 
-from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PORT, STRICT, Number
-from .stream import Output, Tally, open_input, watched
+from .option import ID, JSON, STRICT, port_options, profile_option, wrong
+from .stream import Output, Reading, Tally, open_input
+from .value import Number
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,10 @@ def _rule_options(function: F) -> F:
         extra: dict[str, Any] = {"default": None, "help": _help(name)}
         if name == "protocol":
             extra |= {"multiple": True, "type": click.Choice(list(PROTOCOLS))}
+        elif name == "key":
+            extra["metavar"] = _METAVARS[name]
+            function = click.option(*ID, _PREFIX + name, **extra)(function)
+            continue
         elif name == "to":
             extra["type"] = click.Choice(list(PROTOCOLS))
         elif name == "map_key":
@@ -100,8 +104,7 @@ def _rule(given: dict[str, Any]) -> Rule | None:
     try:
         return rule_of(table)
     except ConfigError as error:
-        option = "--" + error.field.replace("_", "-")
-        raise click.UsageError(f"{option} {error.value}: expected {error.expected}") from None
+        raise wrong(error) from None
 
 
 class _Work:
@@ -158,20 +161,17 @@ class _Work:
     "--drop-refused", is_flag=True,
     help="Leave out packets that a rule could not be applied to; else they stay as they are.",
 )  # fmt: skip
-@click.option(
-    "--profile", type=click.Choice(["rfc", "strict", "lenient"]), default="lenient",
-    show_default=True, help="What decap accepts of packets that are rebuilt.",
-)  # fmt: skip
-@PORT
+@profile_option("lenient")
+@port_options
 @JSON
 @STRICT
 def command(
     source: str, target: str, rules: str | None, mtu: int, checksums: Any, drop_refused: bool,
-    profile: str, port: int, as_json: bool, strict: bool, **given: Any,
+    profile: str, ports: dict[str, int], as_json: bool, strict: bool, **given: Any,
 ) -> int:  # fmt: skip
     """Rewrite the outer headers of the tunnel packets of IN; write all packets to OUT.
 
-    overlay rewrite in.pcap out.pcap --key 5001 --set-key 6001
+    overlay rewrite in.pcap out.pcap --id 5001 --set-key 6001
     --set-source 198.51.100.0/24
 
     Packets that no rule is for stay byte for byte.  Timestamps, lengths on the wire,
@@ -183,29 +183,21 @@ def command(
     chosen = load_rules(rules) if rules is not None else (one,) if one is not None else ()
     try:
         rewriter = Rewriter(
-            chosen, profile=profile_for(chosen, profile, vxlan_port=port), mtu=mtu,
+            chosen, profile=profile_for(chosen, profile, **ports), mtu=mtu,
             checksums=checksums, refused="drop" if drop_refused else "keep",
         )  # fmt: skip
     except ConfigError as error:
-        field = "port" if error.field == "vxlan_port" else error.field
-        said = f"--{field} {error.value}: expected {error.expected}"
-        raise click.UsageError(said) from None
+        raise wrong(error) from None
     tally = Tally("packets", "written", ("read", ""))
-    broken: CaptureError | None = None
     with open_input(source) as capture:
+        reading = Reading(capture)
         output = Output(target, capture, links=True)
         with output.writer as writer:
             work = _Work(rewriter, writer, tally)
-            try:
-                for burst in watched(capture):
-                    output.describe()
-                    work.take(burst)
-            except CaptureError as error:
-                broken = error
+            for burst in reading:
+                output.describe()
+                work.take(burst)
             output.describe()
             work.finish()
     tally.show(as_json, to_stderr=target == "-")
-    if broken is not None:
-        fail(str(broken))
-        return FAILED
-    return REFUSED if strict and tally.refused else DONE
+    return reading.end(strict and tally.refused > 0)

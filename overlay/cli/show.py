@@ -16,7 +16,7 @@ from overlay.layout import fields, frame_fields
 from overlay.tunnel import NO_KEY
 
 from . import DONE, FAILED, REFUSED, fail
-from .option import JSON, PROFILE, STRICT, ports, profile_of
+from .option import JSON, STRICT, port_options, profile_of, profile_option
 from .stream import open_input
 
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
@@ -114,21 +114,18 @@ def _line(said: dict[str, Any], first: int) -> str:
 
 @click.command("show")
 @click.argument("source", metavar="IN")
-@PROFILE
-@ports
+@profile_option()
+@port_options
 @JSON
 @STRICT
-def command(
-    source: str, profile: str, port: int, geneve_port: int, gpe_port: int, as_json: bool,
-    strict: bool,
-) -> int:  # fmt: skip
+def command(source: str, profile: str, ports: dict[str, int], as_json: bool, strict: bool) -> int:
     """Print the packets of IN, a line each.
 
     Number, seconds since the first packet, outer addresses, protocol and key,
     inner addresses, what the frame carries and its length; or why it was
     refused.  With --json an object a line, "time" in nanoseconds since 1970.
     """
-    chosen = profile_of(profile, vxlan_port=port, geneve_port=geneve_port, gpe_port=gpe_port)
+    chosen = profile_of(profile, **ports)
     first: int | None = None
     refused = 0
     with open_input(source) as capture:

@@ -15,8 +15,10 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from overlay import Batch, Status
+from overlay import Batch, CaptureError, Status
 from overlay.io.pcap import BURST_BYTES, Burst, Capture, CaptureWriter, Interface, open_capture
+
+from . import DONE, FAILED, REFUSED, fail
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,6 +100,36 @@ class Sink(Protocol):
     def write(
         self, batch: Batch, timestamps: npt.ArrayLike = 0, interface: npt.ArrayLike = 0
     ) -> int: ...
+
+
+class Reading:
+    """The bursts of a capture, watched, as far as it can be read; :meth:`end` says how far."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._error: CaptureError | None = None
+
+    def __iter__(self) -> Iterator[Burst]:
+        bursts = watched(self._capture)
+        while True:
+            try:
+                burst = next(bursts, None)
+            except CaptureError as error:
+                self._error = error
+                return
+            if burst is None:
+                return
+            yield burst
+
+    def end(self, refused: bool) -> int:
+        """The exit status; says what could not be read.
+
+        :param refused: whether status 1 was asked for, and there is reason for it.
+        """
+        if self._error is not None:
+            fail(str(self._error))
+            return FAILED
+        return REFUSED if refused else DONE
 
 
 def is_watched() -> bool:
