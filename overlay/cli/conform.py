@@ -15,8 +15,9 @@ from overlay.conformance.case import ALL
 
 from . import DONE, REFUSED
 from .lab import enter_namespace
-from .option import JSON, Number
+from .option import ID, JSON, profile_option, strict
 from .stream import counted, print_table
+from .value import Number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,25 +75,22 @@ def _opened(
 )  # fmt: skip
 @click.option(
     "--protocol", "protocols", multiple=True, type=click.Choice(list(ALL)),
-    help="Only this one; may be given more than once.",
+    help="Only this protocol; repeatable.",
 )  # fmt: skip
 @click.option(
-    "--family", type=click.Choice(["4", "6", "both"]), default="both", show_default=True,
-    help="The underlay's IP version.",
+    "--ip", "family", type=click.Choice(["4", "6", "both"]), default="both", show_default=True,
+    help="IP version of the underlay.",
 )  # fmt: skip
 @click.option(
     "--only",
     multiple=True,
-    metavar="ID",
-    help="Only this requirement; may be given more than once.",
+    metavar="REQUIREMENT",
+    help="Only this requirement; repeatable.",
 )
-@click.option(
-    "--profile", type=click.Choice(["rfc", "strict", "lenient"]), default="rfc", show_default=True,
-    help="Of the devices codec and overlay: what they accept.",
-)  # fmt: skip
+@profile_option(of="the devices codec and overlay")
 @click.option("--underlay", metavar="IF", help="Interface on the box's underlay side.")
 @click.option("--tenant", metavar="IF", help="Interface on the box's tenant side.")
-@click.option("--id", "key", type=Number(), help="VNI, VSID, Context ID or key.  [default: 5001]")
+@click.option(*ID, "key", type=Number(), help="VNI, VSID, Context ID or key.  [default: 5001]")
 @click.option("--port", type=Number(), help="UDP or TCP port, if not the protocol's own.")
 @click.option("--local", help="The tester's address, which must be on no interface.")
 @click.option("--remote", help="The box's underlay address.")
@@ -104,7 +102,7 @@ def _opened(
 )  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write JUnit's XML to this file.")
 @JSON
-@click.option("--strict", is_flag=True, help="Exit status 1 if something that must be is not.")
+@strict("if something that must be is not")
 def command(
     name: str, protocols: tuple[str, ...], family: str, only: tuple[str, ...], profile: str,
     underlay: str | None, tenant: str | None, key: int | None, port: int | None,

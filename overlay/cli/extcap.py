@@ -160,8 +160,13 @@ def config(interface: str) -> list[str]:
             values={"all": "All"} | names)  # fmt: skip
         ask("port", "UDP port", "unsigned", "Of the protocol, where it has one; 0 is its own",
             "{range=0,65535}{default=0}")  # fmt: skip
-    ask("keys", "Keys", "string", "Numbers and ranges to take, with commas; empty for all",
-        f"{{validation=^([ ]*{_NUMBER}(-{_NUMBER})?[ ]*(,|$))*$}}")
+    ask(
+        "keys",
+        "Keys",
+        "string",
+        "Numbers and ranges to take, with commas; empty for all",
+        f"{{validation=^([ ]*{_NUMBER}(-{_NUMBER})?[ ]*(,|$))*$}}",
+    )
     ask("profile", "Profile", "selector", "What is accepted",
         values={"lenient": "lenient", "rfc": "rfc", "strict": "strict"})  # fmt: skip
     ask("depth", "Depth", "unsigned", "Tunnels within tunnels to remove at most",

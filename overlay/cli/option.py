@@ -151,12 +151,16 @@ def tunnel_of(name: str, key: int | str, given: dict[str, Any]) -> Tunnel:
         raise click.UsageError(f"{option} {error.value}: expected {error.expected}") from None
 
 
-def profile_option(default: str = "rfc") -> Callable[[F], F]:
-    """``--profile``; commands that look at what others captured are lenient by default."""
+def profile_option(default: str = "rfc", of: str = "") -> Callable[[F], F]:
+    """``--profile``; commands that take what others captured are lenient by default.
+
+    :param of: who accepts, if that is not the command.
+    """
     return click.option(
         "--profile", type=click.Choice(["rfc", "strict", "lenient"]), default=default,
         show_default=True,
-        help="What is accepted: every MUST of the RFCs; what Linux accepts; all that can be read.",
+        help=f"What is accepted{of and f' by {of}'}: every MUST of the RFCs; what Linux accepts; "
+        "all that can be read.",
     )  # fmt: skip
 
 
