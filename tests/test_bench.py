@@ -119,7 +119,7 @@ def test_what_are_no_results(tmp_path: Path, text: str) -> None:
 )
 def test_the_kernel_is_a_contender() -> None:
     result = run(
-        "bench", "--seconds", "4", "--protocol", "vxlan", "--no-peers", "--kernel", "--json"
+        "bench", "--seconds", "2", "--protocol", "vxlan", "--no-peers", "--kernel", "--json"
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     (row,) = [r for r in json.loads(result.stdout)["results"] if r["contender"] == "kernel"]

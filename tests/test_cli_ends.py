@@ -144,11 +144,14 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 141
 
 
+BENCH = ["bench", "--seconds", "0.5", "--protocol", "vxlan", "--no-peers"]
+
+
 @pytest.mark.parametrize(
     "args",
     [
         ["--help"], ["--version"], [], ["mtu", "--help"], ["mtu", "vxlan"], ["completion", "bash"],
-        ["demo"], ["bench", "--seconds", "0.5"], ["bench", "--seconds", "0.5", "--json"],
+        ["demo"], BENCH, [*BENCH, "--json"],
         ["encap", "IN", "-", *VXLAN], ["show", "IN"], ["decap", "IN", "OUT"], ["check", "IN"],
     ],
 )  # fmt: skip
