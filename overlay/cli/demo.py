@@ -12,15 +12,18 @@ import overlay
 from overlay import PROTOCOLS, BackendError, Batch, Decapsulated, Tunnel
 from overlay._backend import load
 from overlay.codec import Codec
+from overlay.cost.contender import Overlay, taking
+from overlay.cost.meter import best_of
 from overlay.layout import fields, name_at
 
 from . import DONE, REFUSED
-from .measure import batch_rates, single_rates
-from .option import JSON, taking
+from .option import JSON
 from .option import sample as sample_tunnel
 from .stream import print_table
 
 _SEQUENCE = 0x1234567
+#: Of each measurement.
+_SECONDS = 0.06
 
 
 def sample() -> list[bytes]:
@@ -88,12 +91,11 @@ def command(as_json: bool) -> int:
             "batch": _batches(main, tunnel, frames),
         }
         for codec in filter(None, (main, reference)):
-            rates = [*batch_rates(codec, tunnel, frames, 0.06)]
-            rates += single_rates(codec, tunnel, frames, 0.06)
-            names = ("batch_encap", "batch_decap", "encap", "decap")
+            timed = Overlay(codec)
             result[codec.name] = {
-                f"{name}_mpps": round(rate / 1e6, 6)
-                for name, rate in zip(names, rates, strict=True)
+                f"{way}{verb}_mpps": round(count / best_of(run, reset, _SECONDS) / 1e6, 6)
+                for way, tasks in (("batch_", timed.batch), ("", timed.single))
+                for verb, count, run, reset in tasks(tunnel, frames)
             }
         results.append(result)
     good = all(

@@ -58,11 +58,6 @@ def sample(kind: type[Tunnel], **values: Any) -> Tunnel:
     return make(kind, key, **{"local": "192.0.2.1", "remote": "192.0.2.2", **values})
 
 
-def taking(tunnel: Tunnel) -> str | Profile:
-    """A profile that takes what the tunnel sends; the usual one, but for plain GRE."""
-    return Profile.of("rfc", protocols=("gre",)) if tunnel.name == "gre" else "rfc"
-
-
 def _help(name: str) -> str:
     """What the classes' docstrings say of a field, in one line."""
     for kind in (Tunnel, *PROTOCOLS.values()):

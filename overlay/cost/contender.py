@@ -19,7 +19,7 @@ from overlay.errors import BackendError
 from .meter import Setting, Task
 from .overhead import SIZES, tunnel_for
 
-__all__ = ["CAPACITY", "Contender", "contenders", "frame"]
+__all__ = ["CAPACITY", "Contender", "Overlay", "contenders", "frame", "taking"]
 
 #: Frames in the batch of a measurement.
 CAPACITY = 512
@@ -57,8 +57,8 @@ def frame(size: int, flow: int, protocol: int = 17) -> bytes:
     return ethernet + bytes(ip) + rest
 
 
-def _profile(tunnel: Tunnel) -> Profile:
-    """Takes this tunnel, checksums verified."""
+def taking(tunnel: Tunnel) -> Profile:
+    """A profile that takes what this tunnel sends, checksums verified."""
     known = tuple(dict.fromkeys(("vxlan", "nvgre", tunnel.name)))
     if tunnel.name == "gre":
         known = ("gre",)
@@ -90,14 +90,15 @@ class Overlay:
         sizes = SIZES[setting.size]
         frames = [frame(sizes[i % len(sizes)], i) for i in range(60)]
         mean = sum(map(len, frames)) / len(frames)
-        make = self._batch if setting.way == "batch" else self._single
+        make = self.batch if setting.way == "batch" else self.single
         return [
             Task(self.name, setting, mean, verb, packets, run, reset)
             for verb, packets, run, reset in make(tunnel, frames)
         ]
 
-    def _batch(self, tunnel: Tunnel, frames: list[bytes]) -> list[tuple[str, int, _Run, _Run]]:
-        codec, profile = self._codec, _profile(tunnel)
+    def batch(self, tunnel: Tunnel, frames: list[bytes]) -> list[tuple[str, int, _Run, _Run]]:
+        """By verb: how many packets one run is, the run, and what is done before it."""
+        codec, profile = self._codec, taking(tunnel)
         count = len(frames) if codec.name == "reference" else CAPACITY
         rows = [frames[i % len(frames)] for i in range(count)]
         bare, packed = Batch.from_frames(rows), Batch.from_frames(rows)
@@ -107,11 +108,12 @@ class Overlay:
             ("decap", count, lambda: codec.decap_batch(packed, profile), _keeper(packed)),
         ]
 
-    def _single(self, tunnel: Tunnel, frames: list[bytes]) -> list[tuple[str, int, _Run, _Run]]:
+    def single(self, tunnel: Tunnel, frames: list[bytes]) -> list[tuple[str, int, _Run, _Run]]:
+        """The same, one call a frame."""
         encap, decap, profile = (
             self._codec.encoder(tunnel).encap,
             self._codec.decap,
-            _profile(tunnel),
+            taking(tunnel),
         )
         packets = [encap(one) for one in frames]
 

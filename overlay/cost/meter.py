@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Figure", "Row", "Setting", "Task", "measure"]
+__all__ = ["Figure", "Row", "Setting", "Task", "best_of", "measure"]
 
 
 @dataclass(frozen=True, order=True)
@@ -110,18 +110,18 @@ class Task:
     reset: Callable[[], object] = int
 
 
-def _once(task: Task, seconds: float) -> float:
-    """The best nanoseconds a packet of runs that together take about this long."""
+def best_of(run: Callable[[], object], reset: Callable[[], object], seconds: float) -> float:
+    """The shortest time of one run, in seconds, of runs that together take about this long."""
     best = float("inf")
     until = time.perf_counter() + seconds
     while True:
-        task.reset()
+        reset()
         begun = time.perf_counter()
-        task.run()
+        run()
         ended = time.perf_counter()
         best = min(best, ended - begun)
         if ended > until:
-            return 1e9 * best / task.packets
+            return best
 
 
 def measure(
@@ -142,7 +142,7 @@ def measure(
         samples: list[list[float]] = [[] for _ in group]
         for _ in range(rounds):
             for task, taken in zip(group, samples, strict=True):
-                taken.append(_once(task, seconds))
+                taken.append(1e9 * best_of(task.run, task.reset, seconds) / task.packets)
         found: dict[str, Row] = {}
         for task, taken in zip(group, samples, strict=True):
             row = found.setdefault(
