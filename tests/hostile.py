@@ -33,7 +33,7 @@ from command import ENDS, run
 from overlay import Batch
 from overlay.io.pcap import CaptureWriter, Interface, open_capture
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 SHARED = HERE.parent.parent / "shared" / "captures"
 
 #: Cuts are made at each of so many first bytes.
