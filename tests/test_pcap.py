@@ -404,3 +404,25 @@ def test_pack_and_stamp_are_the_same_in_every_backend(codec: Codec) -> None:
         stamp(out, stamps)
         results.append((out.to_list(), out.origin.tolist(), out.data[: out.used].tobytes()))
     assert results[0] == results[1]
+
+
+def test_a_burst_goes_out_as_it_lies(tmp_path: Path) -> None:
+    """write_in_place gives the same file as write: whole bursts, and bursts with gaps."""
+    path = tmp_path / "in.pcap"
+    with CaptureWriter(path, nanosecond=True) as writer:
+        packets = [bytes([i]) * (14 + 7 * i) for i in range(20)]
+        writer.write(Batch.from_frames(packets), np.arange(20) * 1_000_000_007)
+    for refused in ([], [0], [7, 8], [19], list(range(20))):
+        files = []
+        for name in ("write_all", "write_in_place"):
+            out = tmp_path / f"{name}.pcap"
+            with open_capture(path) as capture, CaptureWriter(out) as writer:
+                for burst in capture:
+                    burst.batch.status[refused] = 1
+                    verb = getattr(writer, name)
+                    assert verb(burst.batch, writer.times(burst), burst.interface) == (
+                        20 - len(refused)
+                    )
+                assert writer.packets == 20 - len(refused)
+            files.append(out.read_bytes())
+        assert files[0] == files[1]

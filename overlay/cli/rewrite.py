@@ -122,10 +122,12 @@ class _Work:
         batch.base[:] -= np.minimum(batch.base, np.uint64(_TAG))
         out = self._rewriter.rewrite(batch, burst.timestamps)
         times, interface = self._writer.times(burst), burst.interface
-        if out is not batch:
-            times, interface = times[out.origin], interface[out.origin]
         tally.bytes_written += int(out.wire[out.status == Status.OK].sum(dtype=np.int64))
-        tally.wrote += self._writer.write_all(out, times, interface)
+        if out is batch:
+            tally.wrote += self._writer.write_in_place(batch, times, interface)
+        else:
+            times, interface = times[out.origin], interface[out.origin]
+            tally.wrote += self._writer.write_all(out, times, interface)
 
     def finish(self) -> None:
         self._rewriter.finish()

@@ -21,7 +21,17 @@ import numpy.typing as npt
 from overlay._backend import codec
 from overlay.batch import _COUNT, _USED, _WORDS, Batch
 
-__all__ = ["HEADER", "Stamps", "empty", "nanoseconds", "pack", "scan", "stamp", "stamps"]
+__all__ = [
+    "HEADER",
+    "Stamps",
+    "empty",
+    "lie_in_file",
+    "nanoseconds",
+    "pack",
+    "scan",
+    "stamp",
+    "stamps",
+]
 
 Stamps = npt.NDArray[np.uint64]
 Times = npt.NDArray[np.int64]
@@ -114,6 +124,16 @@ _twin: Any = codec
 scan: Callable[[Batch, int, bool, Stamps], int] = getattr(_twin, "pcap_scan", _scan)
 stamp: Callable[[Batch, Stamps], None] = getattr(_twin, "pcap_stamp", _stamp)
 pack: Callable[[Batch, Batch], int] = getattr(_twin, "pcap_pack", _pack)
+
+
+def lie_in_file(batch: Batch) -> bool:
+    """Whether every row is OK, and right behind the one before, with room for its header."""
+    if not batch.count or batch.offset[0] < HEADER or batch.status.any():
+        return False
+    ends = batch.offset + batch.length
+    if ends[-1] > batch.data.size:
+        return False
+    return bool((ends[:-1] + np.uint64(HEADER) == batch.offset[1:]).all())
 
 
 def nanoseconds(stamps: Stamps, nanosecond: bool) -> Times:
