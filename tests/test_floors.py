@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +76,7 @@ def floor_of(floors: list[set[str]], name: str) -> int:
     raise AssertionError(f"{name} has no floor: give it one in {Path(__file__).name}")
 
 
+@cache
 def units() -> dict[Path, str]:
     """Every Python source of the package and the unit (module or subpackage) it is in."""
     return {
@@ -83,7 +85,8 @@ def units() -> dict[Path, str]:
     }
 
 
-def imported(path: Path) -> Iterator[tuple[str, bool]]:
+@cache
+def imported(path: Path) -> list[tuple[str, bool]]:
     """The overlay modules that a file imports, dotted, and whether only when called.
 
     Imports for type checkers alone are no arrows.
@@ -104,9 +107,10 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, called)
 
-    yield from walk(ast.parse(path.read_text()), False)
+    return list(walk(ast.parse(path.read_text()), False))
 
 
+@cache
 def unit_of(module: str) -> str | None:
     """The unit that a dotted import reaches, or None outside the package."""
     parts = module.split(".")
