@@ -11,7 +11,20 @@ import laws
 import model
 import strategies as s
 import wire
-from overlay import NVGRE, STT, VXLAN, ConfigError, EncapError, MTUExceeded, Status, Tunnel
+from overlay import (
+    ERSPAN,
+    GRE,
+    NVGRE,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    ConfigError,
+    EncapError,
+    Geneve,
+    MTUExceeded,
+    Status,
+    Tunnel,
+)
 from overlay.codec import Codec
 from test_encap import plain
 
@@ -20,6 +33,10 @@ TABLE = {
     VXLAN: ((50, 54, 70, 74), (1450, 1430)),
     NVGRE: ((42, 46, 62, 66), (1458, 1438)),
     STT: ((72, 76, 92, 96), (1428, 1408)),
+    Geneve: ((50, 54, 70, 74), (1450, 1430)),
+    VXLANGPE: ((50, 54, 70, 74), (1450, 1430)),
+    GRE: ((42, 46, 62, 66), (1458, 1438)),  # with a key
+    ERSPAN: ((50, 54, 70, 74), (1450, 1430)),  # type II
 }
 
 
