@@ -16,7 +16,19 @@ import frames
 import overlay.geneve
 import strategies as s
 import wire
-from overlay import ERSPAN, NVGRE, PROTOCOLS, STT, VXLAN, ConfigError, OverlayError, Tunnel
+from overlay import (
+    ERSPAN,
+    GRE,
+    NVGRE,
+    PROTOCOLS,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    ConfigError,
+    Geneve,
+    OverlayError,
+    Tunnel,
+)
 from overlay.codec import Codec
 from test_encap import plain
 
@@ -61,6 +73,20 @@ BAD_STT = {
     "mss": [-1, 65536, 5, None],
     "frame_id": [-1, 2**32, "1"],
 }
+BAD_GENEVE = {
+    "vni": [-1, 0x1000000, None, "5"],
+    "port": [-1, 65536, None],
+    "checksum": [1, None],
+    "oam": [0, "yes"],
+    "payload": ["any", None, True],
+    "options": [7],
+}
+BAD_GRE = {
+    "key": [-1, 2**32 + 1, "none"],
+    "checksum": [1, None],
+    "sequence": [-1, 2**32, "0"],
+    "payload": ["ipv4", None],
+}
 
 
 def bad(table: dict) -> list:
@@ -100,6 +126,18 @@ def test_bad_nvgre_fields(field: str, value: object) -> None:
 @pytest.mark.parametrize(("field", "value"), bad(BAD_STT))
 def test_bad_stt_fields(field: str, value: object) -> None:
     check_refused(STT, field, value)
+
+
+@pytest.mark.parametrize(("field", "value"), bad(BAD_GENEVE))
+def test_bad_geneve_and_gpe_fields(field: str, value: object) -> None:
+    check_refused(Geneve, field, value)
+    if field not in ("oam", "options"):
+        check_refused(VXLANGPE, field, value)
+
+
+@pytest.mark.parametrize(("field", "value"), bad(BAD_GRE))
+def test_bad_gre_fields(field: str, value: object) -> None:
+    check_refused(GRE, field, value)
 
 
 @pytest.mark.parametrize(
