@@ -13,13 +13,26 @@ from typing import Any
 
 import pytest
 
-from overlay import NVGRE, STT, VXLAN, Batch, DecapError, Status, Tunnel
+from overlay import (
+    GRE,
+    NVGRE,
+    STT,
+    VXLAN,
+    VXLANGPE,
+    Batch,
+    DecapError,
+    Geneve,
+    GeneveOption,
+    Status,
+    Tunnel,
+)
 from overlay.codec import Codec
+from overlay.geneve import OvnPorts
 
 FOLDER = Path(__file__).parent / "vectors"
 VECTORS: dict[str, dict[str, Any]] = {
     vector["name"]: vector
-    for name in ("vxlan", "nvgre", "stt")
+    for name in ("vxlan", "nvgre", "stt", "geneve", "gretap")
     for vector in json.loads((FOLDER / f"{name}.json").read_text())
 }
 GPE = [name for name, vector in VECTORS.items() if vector["protocol"] == "vxlan-gpe"]
@@ -30,16 +43,21 @@ REFUSED = {
     "nvgre_v4_S_bit": Status.GRE_SEQUENCE_PRESENT,
     "stt_v4_bad_version": Status.STT_VERSION,
     "stt_v4_bad_outer_csum": Status.TCP_CHECKSUM,
+    "geneve_v6_oam": Status.GENEVE_CONTROL,
+    "geneve_v4_bad_version": Status.GENEVE_VERSION,
 }
 # The options that a vector needs to be taken, where the default is to refuse it.
 ON_REQUEST: dict[str, tuple[Status, dict[str, Any]]] = {
     "vxlan_v6_zero_csum": (Status.UDP_ZERO_CHECKSUM, {"zero_checksum6": True}),
     "vxlan_v4_bad_csum": (Status.UDP_CHECKSUM, {"verify_checksums": False}),
+    "vxlan_gpe_ipv4": (Status.GPE_NEXT_PROTOCOL, {"payload": "any"}),
+    "gretap_v4_nokey": (Status.GRE_NO_KEY, {"protocols": ("gre",)}),
 }
+#: Keyed GRE, which is NVGRE's unless GRE is asked for.
+AS_GRE = {"gretap_v4_key": {"protocols": ("gre",)}}
+IP = ("vxlan_gpe_ipv4",)
 SINGLE = [
-    name
-    for name, vector in VECTORS.items()
-    if "packet_hex" in vector and name not in REFUSED and name not in GPE
+    name for name, vector in VECTORS.items() if "packet_hex" in vector and name not in REFUSED
 ]
 SENDABLE = [name for name in SINGLE if name != "vxlan_v4_bad_csum"]
 SEGMENTED = [name for name, vector in VECTORS.items() if "packets_hex" in vector]
@@ -54,11 +72,17 @@ def packets_of(name: str) -> list[bytes]:
 
 
 def inner_of(name: str) -> bytes:
-    return bytes.fromhex(VECTORS[name]["inner_hex"])
+    inner = bytes.fromhex(VECTORS[name]["inner_hex"])
+    return bytes(12) + b"\x08\0" + inner if name in IP else inner
+
+
+def header_of(name: str) -> bytes:
+    """All that is before what the packet carries."""
+    return packet_of(name)[: -len(bytes.fromhex(VECTORS[name]["inner_hex"]))]
 
 
 def options_of(name: str) -> dict[str, Any]:
-    return ON_REQUEST[name][1] if name in ON_REQUEST else {}
+    return ON_REQUEST[name][1] if name in ON_REQUEST else AS_GRE.get(name, {})
 
 
 def tunnel_of(name: str) -> Tunnel:
@@ -78,6 +102,24 @@ def tunnel_of(name: str) -> Tunnel:
     }
     if not common["df"]:
         common["ip_id"] = fields["ip_id"]
+    if name.startswith("vxlan_gpe"):
+        return VXLANGPE(
+            vni=fields["vni"], source_port=fields["udp_src"],
+            payload="ip" if name in IP else "ethernet", **common,
+        )  # fmt: skip
+    if name.startswith("geneve"):
+        options = [
+            GeneveOption(o["cls"], o["type"], bytes.fromhex(o["data"]))
+            for o in fields.get("options", ())
+        ]
+        (source,) = struct.unpack_from("!H", packet_of(name), 54 if "hop_limit" in fields else 34)
+        assert fields.get("udp_src", source) == source
+        return Geneve(
+            vni=fields["vni"], source_port=source, options=options, oam=fields.get("O") == 1,
+            **common,
+        )  # fmt: skip
+    if name.startswith("gretap"):
+        return GRE(key=fields.get("key"), **common)
     if name.startswith("vxlan"):
         return VXLAN(
             vni=fields["vni"],
@@ -168,7 +210,7 @@ def test_decap_gives_the_inner_frame(codec: Codec, name: str) -> None:
     before = bytes(packet)
     found = codec.decap(packet, **options_of(name))
     assert (found.frame, found.key, found.protocol) == (inner_of(name), tunnel.key, tunnel.name)
-    assert found.header == packet_of(name)[: tunnel.overhead]
+    assert found.header == header_of(name)
     assert found.wire_length == len(found.frame)
     assert found.mss == 0
     assert packet == before
@@ -201,7 +243,7 @@ def test_every_cut_packet_is_refused_or_says_so(codec: Codec, name: str) -> None
     for length in range(len(packet)):
         with pytest.raises(DecapError):
             codec.decap(packet[:length], **options_of(name))
-        if length < overhead + 14:
+        if length < overhead + (34 if name in IP else 14):
             with pytest.raises(DecapError):
                 codec.decap(packet[:length], wire_length=len(packet), **options_of(name))
         else:
@@ -256,14 +298,37 @@ def test_reserved_vsid_is_a_matter_of_policy(codec: Codec) -> None:
 def test_gpe_is_another_protocol(codec: Codec, name: str) -> None:
     """GPE-1, VXLAN-10: port 4790 is not VXLAN's."""
     with pytest.raises(DecapError) as refusal:
-        codec.decap(packet_of(name))
+        codec.decap(packet_of(name), protocols=["vxlan"])
     assert refusal.value.status == Status.UNKNOWN_PROTOCOL
+
+
+def test_keyed_gre_is_nvgre_unless_asked(codec: Codec) -> None:
+    """GRE-4."""
+    found = codec.decap(packet_of("gretap_v4_key"))
+    assert (found.protocol, found.key, found.tunnel.flow_id) == ("nvgre", 0xDEADBE, 0xEF)
+
+
+def test_a_critical_option_has_to_be_known(codec: Codec) -> None:
+    """GENEVE-12, GENEVE-13: OVN's is."""
+    packet = packet_of("geneve_v4_critical")
+    assert codec.decap(packet).tunnel.options == (OvnPorts(1, 2),)
+    with pytest.raises(DecapError) as refusal:
+        codec.decap(packet, options=())
+    assert refusal.value.status == Status.GENEVE_CRITICAL
+
+
+def test_a_control_packet_can_be_sent_and_read(codec: Codec) -> None:
+    """GENEVE-22, GENEVE-23."""
+    packet = packet_of("geneve_v6_oam")
+    assert codec.encap(tunnel_of("geneve_v6_oam"), inner_of("geneve_v6_oam")) == packet
+    assert codec.decap(packet, "lenient").frame == inner_of("geneve_v6_oam")
 
 
 def test_gpe_bits_are_reserved_bits(codec: Codec) -> None:
     """VXLAN-6, VXLAN-7, VXLAN-11, VXLAN-35: where VXLAN is told to listen on that port."""
     packet = packet_of("vxlan_gpe_eth")
     assert codec.decap(packet, vxlan_port=4790).frame == inner_of("vxlan_gpe_eth")
+    assert codec.decap(packet, vxlan_port=4790).protocol == "vxlan"
     with pytest.raises(DecapError) as refusal:
         codec.decap(packet, "strict", vxlan_port=4790)
     assert refusal.value.status == Status.VXLAN_RESERVED
