@@ -42,7 +42,7 @@ INSTALL = $(REQUIRE) $(BIN)/python -m pip install -qq --no-build-isolation -e
 
 # Not under sanitizers: tests that start VTEPs and look at what they do.  Those run the
 # package of the tree, or the system's own programs, and not the sanitized build.
-PROCESSES := lab peers pytest_plugin readme real service three_hosts
+PROCESSES := conform cookbook extcap lab peers pytest_plugin readme real service three_hosts tshark
 
 .PHONY: help demo build test sanitize fuzz bench docs lint wheel clean
 
@@ -68,15 +68,14 @@ sanitize: $(DEV) ## the suite and the fuzz corpus under ASan and UBSan
 	$(if $(shell command -v clang),$(MAKE) --no-print-directory fuzz FUZZ_RUNS=0)
 
 fuzz: $(FUZZ:%=build/fuzz/%) ## libFuzzer on the C core: FUZZ_SECONDS or FUZZ_RUNS a target
-	@for target in $(FUZZ); do \
-	    mkdir -p build/fuzz/corpus/$$target; \
-	    build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) \
+	@printf '%s\n' $(FUZZ) | xargs -P "$$(nproc)" -I@ sh -c ' \
+	    mkdir -p build/fuzz/corpus/@; \
+	    build/fuzz/@ -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) \
 	        -print_final_stats=1 -artifact_prefix=build/fuzz/ $(ARGS) \
-	        build/fuzz/corpus/$$target csrc/fuzz/corpus/$$target >build/fuzz/$$target.log 2>&1 \
-	        || { tail -60 build/fuzz/$$target.log; exit 1; }; \
-	    echo "fuzz: $$target: $$(sed -nE 's/^stat::number_of_executed_units: *//p' \
-	        build/fuzz/$$target.log) inputs, all in order"; \
-	done
+	        build/fuzz/corpus/@ csrc/fuzz/corpus/@ >build/fuzz/@.log 2>&1 \
+	        || { tail -60 build/fuzz/@.log; exit 255; }; \
+	    echo "fuzz: @: $$(sed -nE "s/^stat::number_of_executed_units: *//p" \
+	        build/fuzz/@.log) inputs, all in order"'
 
 build/fuzz/core/%.o: csrc/%.c $(C_HEADERS)
 	@command -v clang >/dev/null || { echo "make fuzz needs clang and its libclang-rt"; exit 1; }

@@ -549,6 +549,7 @@ def test_this_is_the_release_that_was_asked_for() -> None:
     assert os.environ.get(ASKED_FOR, conf.version) == conf.version
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ASKED_FOR in os.environ, reason="this is the other release")
 @pytest.mark.parametrize("release", sorted(RELEASES - {conf.version}))
 def test_the_same_with_the_other_release(release: str, tmp_path: Path) -> None:
