@@ -80,7 +80,8 @@ class GeneveOption:
         return f"GeneveOption({self.option_class:#06x}, {self.type:#04x}, {self.data!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return option_of, (self.option_class, self.type, self.data)
+        make = GeneveOption if type(self) is GeneveOption else option_of
+        return make, (self.option_class, self.type, self.data)
 
 
 class OvnPorts(GeneveOption):
