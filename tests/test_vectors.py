@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from overlay import (
+    ERSPAN,
     GRE,
     NVGRE,
     STT,
@@ -32,7 +33,7 @@ from overlay.geneve import OvnPorts
 FOLDER = Path(__file__).parent / "vectors"
 VECTORS: dict[str, dict[str, Any]] = {
     vector["name"]: vector
-    for name in ("vxlan", "nvgre", "stt", "geneve", "gretap")
+    for name in ("vxlan", "nvgre", "stt", "geneve", "gretap", "erspan")
     for vector in json.loads((FOLDER / f"{name}.json").read_text())
 }
 GPE = [name for name, vector in VECTORS.items() if vector["protocol"] == "vxlan-gpe"]
@@ -118,6 +119,10 @@ def tunnel_of(name: str) -> Tunnel:
             vni=fields["vni"], source_port=source, options=options, oam=fields.get("O") == 1,
             **common,
         )  # fmt: skip
+    if name.startswith("erspan"):
+        own = ("type", "sequence", "session_id", "vlan", "cos", "encapsulation", "index",
+               "timestamp", "security_group", "hardware")  # fmt: skip
+        return ERSPAN(**{field: fields[field] for field in own if field in fields}, **common)
     if name.startswith("gretap"):
         return GRE(key=fields.get("key"), **common)
     if name.startswith("vxlan"):
