@@ -74,8 +74,11 @@ def steps(page: Path) -> Iterator[Step]:
 
 
 def says(shown: str, said: str) -> bool:
-    """Whether the output is as shown, but for "..." and blanks at ends of lines."""
-    pattern = ".*?".join(map(re.escape, shown.strip().split("...")))
+    """Whether the output is as shown, but for "..." and blanks at ends of lines.
+
+    Lines of "..." stand for any number of lines, and for none.
+    """
+    pattern = ".*?".join(map(re.escape, re.split(r"\n?\.\.\.", shown.strip())))
     plain = "\n".join(line.rstrip() for line in said.splitlines()).strip()
     return re.fullmatch(pattern, plain, re.DOTALL) is not None
 
