@@ -73,7 +73,7 @@ def test_the_package_announces_it() -> None:
 
 
 def test_runs_that_use_nothing_of_it_are_as_they_were(run: Run) -> None:
-    done = run("def test_one(): pass", "-W", "error")
+    done = run("def test_one(): pass", "-W", "error", apart=True)
     done.assert_outcomes(passed=1)
     done.stdout.no_fnmatch_line("*overlay*")
 
