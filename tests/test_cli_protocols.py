@@ -119,10 +119,26 @@ def test_show(tmp_path: Path) -> None:
     lines = run("show", source, "--profile", "lenient", "--json").stdout.splitlines()
     said = [json.loads(line) for line in lines]
     assert [row.get("protocol") for row in said] == ["geneve", "vxlan-gpe", "gre", "erspan", None]
-    assert [row.get("key") for row in said[:4]] == [5, 0x123456, 2**32, 0x155]
+    assert [row.get("key") for row in said[:4]] == [5, 0x123456, None, 0x155]
     assert said[1]["inner"]["type"] == "TCP 40000 > 443"
     again = json.loads(run("show", source, "--geneve-port", 6000, "--json").stdout.splitlines()[-1])
     assert again["protocol"] == "geneve"
+
+
+def test_show_every_field(tmp_path: Path) -> None:
+    """Together they are the packet, byte for byte, also where it was refused."""
+    option = bytes.fromhex("0102800100030007")
+    made = [shims.geneve(UDP4, vni=5, options=option), shims.gretap(UDP4), bytes(20)]
+    source = write(tmp_path / "in.pcap", made)
+    lines = run("show", source, "--profile", "lenient", "--fields", "--json").stdout.splitlines()
+    for packet, line in zip(made, lines, strict=True):
+        found = json.loads(line)["fields"]
+        assert b"".join(bytes.fromhex(field["bytes"]) for field in found) == packet
+        sizes = [len(field["bytes"]) // 2 for field in found]
+        assert [field["offset"] for field in found] == [sum(sizes[:n]) for n in range(len(found))]
+    said = run("show", source, "--profile", "lenient", "--fields").stdout.splitlines()
+    assert f"{54:>11}  {'geneve.option.data':<32} 00030007" in said
+    assert len(said) == len(made) + sum(len(json.loads(line)["fields"]) for line in lines)
 
 
 @pytest.mark.parametrize("name", list(shims.BUILD))
