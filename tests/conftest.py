@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -29,6 +30,10 @@ pytest_plugins = ["pytester", *([] if _INSTALLED else ["overlay.pytest.plugin"])
 
 HERE = Path(__file__).parent
 CI = os.environ.get("CI") == "true"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So does a shell start what it leaves in the background: no command would hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CALM = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(

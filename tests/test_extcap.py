@@ -16,7 +16,7 @@ import pytest
 import command
 import frames
 from lab import need_hosts
-from mirror import KEY, ROOT, SOME, a_host, datagram, is_bound, send, tunnel, two_hosts
+from mirror import KEY, ROOT, SOME, a_host, bound, datagram, send, tunnel, two_hosts
 from overlay.cli.extcap import personal_folder
 from overlay.lab.host import Host
 from veth import until
@@ -213,14 +213,14 @@ def test_tshark_lists_it_and_captures(tool: Callable[[str], str], host: Host, ho
     some = [frames.udp_frame(bytes(100 + n)) for n in range(5)]
     process = tshark(tool, host, "-i", "overlay", "-c", "5")
     try:
-        assert until(lambda: is_bound(host, 4789), PATIENCE)
+        assert until(lambda: bound(host, 4789) == {4, 6}, PATIENCE)
         send(host, [datagram(tunnel("vxlan").encap(frame)) for frame in some], 4789)
         rows = shown(process)
     finally:
         process.kill()
     assert [int(row[0]) for row in rows] == [len(frame) for frame in some]
     assert {row[2] for row in rows} == {"overlay"}
-    assert until(lambda: not is_bound(host, 4789), PATIENCE)  # it ended with tshark
+    assert until(lambda: not bound(host, 4789), PATIENCE)  # it ended with tshark
 
 
 def test_tshark_at_an_interface(tool: Callable[[str], str], home: Path) -> None:
