@@ -32,7 +32,7 @@ SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 SANITIZED = env -C build/sanitize PYTHONPATH=$(CURDIR)/build/sanitize/lib \
     LD_PRELOAD="$$(cc -print-file-name=libasan.so):$$(cc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-    HYPOTHESIS_PROFILE=dev $(CURDIR)/$(BIN)
+    HYPOTHESIS_PROFILE=short $(CURDIR)/$(BIN)
 
 # Where .ci/venv found Python's headers, if the compiler would not.
 export C_INCLUDE_PATH = $(shell cat $(VENV)/compiles 2>/dev/null)
@@ -40,9 +40,11 @@ export C_INCLUDE_PATH = $(shell cat $(VENV)/compiles 2>/dev/null)
 REQUIRE = OVERLAY_REQUIRE_EXTENSIONS=$$(test -e $(VENV)/compiles && echo 1 || echo 0)
 INSTALL = $(REQUIRE) $(BIN)/python -m pip install -qq --no-build-isolation -e
 
-# Not under sanitizers: tests that start VTEPs and look at what they do.  Those run the
-# package of the tree, or the system's own programs, and not the sanitized build.
-PROCESSES := conform cookbook extcap lab peers pytest_plugin readme real service three_hosts tshark
+# Not under sanitizers: tests that start VTEPs and look at what they do, which run the
+# package of the tree, or the system's own programs, and not the sanitized build; and
+# tests of what has no C in it.
+UNSANITIZED := bench conform cookbook extcap lab peers pytest_plugin readme real service \
+    strategies three_hosts tshark
 
 .PHONY: help demo build test sanitize fuzz bench docs lint wheel clean
 
@@ -64,7 +66,7 @@ sanitize: $(DEV) ## the suite and the fuzz corpus under ASan and UBSan
 	    $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	$(SANITIZED)/python -c 'import overlay._native as n; print(n.__file__)' | grep build/sanitize/lib
 	$(SANITIZED)/pytest -c ../../pyproject.toml -n 2 -m "not slow" -k "not reference" \
-	    $(PROCESSES:%=--ignore=../../tests/test_%.py) $(ARGS) ../../tests
+	    $(UNSANITIZED:%=--ignore=../../tests/test_%.py) $(ARGS) ../../tests
 	$(if $(shell command -v clang),$(MAKE) --no-print-directory fuzz FUZZ_RUNS=0)
 
 fuzz: $(FUZZ:%=build/fuzz/%) ## libFuzzer on the C core: FUZZ_SECONDS or FUZZ_RUNS a target

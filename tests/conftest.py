@@ -42,6 +42,9 @@ settings.register_profile(
 settings.register_profile(
     "ci", max_examples=250, deadline=None, suppress_health_check=_CALM, derandomize=True
 )
+settings.register_profile(  # where every example costs ten times as much
+    "short", max_examples=25, deadline=None, suppress_health_check=_CALM, derandomize=True
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if CI else "dev"))
 
 
