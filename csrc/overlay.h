@@ -148,7 +148,13 @@ enum ov_rule_parts {
     OV_SET_DESTINATION_PORT = 32
 };
 /* What became of a row in ov_rewrite_batch. */
-enum ov_action { OV_ACTION_NONE, OV_ACTION_EDITED, OV_ACTION_REBUILD, OV_ACTION_GATHER };
+enum ov_action {
+    OV_ACTION_NONE,
+    OV_ACTION_EDITED,
+    OV_ACTION_EXCHANGE,
+    OV_ACTION_REBUILD,
+    OV_ACTION_GATHER
+};
 
 /* What a tunnel is asked to be.  -1 in a signed field: by policy. */
 struct ov_config {
@@ -454,7 +460,8 @@ size_t ov_inspect_batch(const struct ov_policy *policy, const struct ov_batch *b
 
 /* Give every row to the first rule that it matches and set in place what that says;
  * rows without a rule are left alone.  Of rows that have to be rebuilt, or are STT
- * segments of such frames (OV_ACTION_GATHER), only the target is said.  A row that
+ * segments of such frames (OV_ACTION_GATHER), only the target is said; decap by this
+ * policy changes no byte of one that is OV_ACTION_EXCHANGE.  A row that
  * cannot be judged or cannot be changed so gets its status.  A tag that is put in
  * takes four bytes before the row, from base on.  Returns the rows changed in place. */
 size_t ov_rewrite_batch(struct ov_rewriter *rewriter, const struct ov_policy *policy,

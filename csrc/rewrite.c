@@ -372,6 +372,14 @@ static struct inside look_inside(const struct look *k)
     return in;
 }
 
+/* Whether decap takes the frame as it lies: STT may have a tag to put in and a sum to finish,
+ * IP gets an Ethernet header, and of the outer ECN fields only the odd ones change the inner. */
+static bool lies_whole(const struct ov_policy *y, const struct look *k)
+{
+    return k->protocol != OV_STT && k->frame != 0 && k->knows & KNOWS_LINK && !(k->o.tos & 1) &&
+           !y->uniform && y->inner_vlan != OV_VLAN_STRIP;
+}
+
 static uint16_t port_for(const struct ov_rule *r, uint64_t hash)
 {
     return hash_port(hash, r->port_low, (uint32_t)r->port_high - r->port_low + 1);
@@ -424,7 +432,9 @@ static int rewrite_row(struct ov_rewriter *w, const struct ov_policy *y, const s
         struct ov_target t;
         plan_target(&k, &c, rule, &t);
         w->target[i] = target_number(w, &t);
-        w->action[i] = k.partial ? OV_ACTION_GATHER : OV_ACTION_REBUILD;
+        w->action[i] = k.partial           ? OV_ACTION_GATHER
+                       : lies_whole(y, &k) ? OV_ACTION_EXCHANGE
+                                           : OV_ACTION_REBUILD;
         return OV_OK;
     }
     edit(b, i, &k, &c, w->fix != 0);

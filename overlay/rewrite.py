@@ -191,6 +191,8 @@ class Rewriter:
         self._ready: list[Tunnel] = []  # of the batch's targets
         self._place: npt.NDArray[np.intp] = np.zeros(0, np.intp)  # of a target among them
         self._wrong: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)  # statuses of the others
+        self._need = _ETHERNET  # bytes before a frame that the longest of their headers takes
+        self._roomy = True  # so far there was as much
         self._sequence = 0
         self._now = 0
         self._pushed_refused = 0
@@ -210,8 +212,10 @@ class Rewriter:
         given = batch.status == Status.OK
         self._editor.edit(batch)
         action, _ = self._editor.columns(batch.count)
-        rebuilt = action >= Action.REBUILD
-        if rebuilt.any():
+        most = int(action.max(initial=Action.NONE))
+        if most == Action.EXCHANGE and self._exchange(batch):
+            most = Action.EDITED
+        if most > Action.EDITED:
             out = self._rebuild(batch, given, np.broadcast_to(np.asarray(times), batch.count))
         else:
             out = self._in_place(batch, given)
@@ -242,25 +246,53 @@ class Rewriter:
         out.origin[:] = rows
         return out
 
+    def _exchange(self, batch: Batch) -> bool:
+        """Put other headers before the frames where these lie.
+
+        False, and nothing is done, if there is too little room before one of them.
+        """
+        if self._mtu or not self._roomy:
+            return False
+        action, target = self._editor.columns(batch.count)
+        self._make_ready()
+        moved, status = action == Action.EXCHANGE, batch.status.copy()
+        before = [(column, column.copy()) for column in (batch.offset, batch.length, batch.wire)]
+        batch.status[:] = np.where(moved, self._wrong[target], Status.BAD_ROW)  # which is passed
+        codec.decap_batch(batch, self._profile)
+        np.copyto(batch.checksum, 0, where=moved)
+        good = batch.status == Status.OK
+        self._roomy = not bool((batch.offset[good] - batch.base[good] < self._need).any())
+        if self._roomy:
+            self._encap(batch, target)
+            good = batch.status == Status.OK
+        else:
+            good[:] = False
+        if not good.all():
+            for column, old in before:
+                np.copyto(column, old, where=~good)
+            np.copyto(batch.status, status, where=~(moved & self._roomy))
+        return self._roomy
+
     # -- rebuilt --------------------------------------------------------------------
 
     def _rebuild(
         self, batch: Batch, given: npt.NDArray[np.bool_], times: npt.NDArray[Any]
     ) -> Batch:
         action, target = self._editor.columns(batch.count)
-        whole, parts = (np.flatnonzero(action == what) for what in (Action.REBUILD, Action.GATHER))
-        others = np.flatnonzero((batch.status == Status.OK) & (action < Action.REBUILD))
-        size = 2 * int(batch.length.sum(dtype=np.int64)) + _GROWTH * whole.size
+        whole = np.flatnonzero((action == Action.EXCHANGE) | (action == Action.REBUILD))
+        parts = np.flatnonzero(action == Action.GATHER)
+        others = np.flatnonzero((batch.status == Status.OK) & (action < Action.EXCHANGE))
+        self._make_ready()
+        size = 2 * int(batch.length.sum(dtype=np.int64)) + self._need * whole.size
         if parts.size:
             size += self._reassembler.memory + (_GROWTH + 64) * parts.size
             size += int(batch.length[parts].sum(dtype=np.int64))
         self._arena.begin(size)
-        self._make_ready()
         made = _Rows()
         if others.size:
             made.add(*self._arena.copy(batch, others, 0), others, False)
         if whole.size:
-            work, start = self._arena.copy(batch, whole, _GROWTH)
+            work, start = self._arena.copy(batch, whole, self._need)
             work.status[:] = self._wrong[target[whole]]
             codec.decap_batch(work, self._profile)
             self._encap(work, target[whole])
@@ -295,6 +327,7 @@ class Rewriter:
         self._wrong = np.array([0 if isinstance(t, Tunnel) else int(t) for t in found], np.uint8)
         self._ready = [t for t in found if isinstance(t, Tunnel)]
         self._place = np.maximum(np.cumsum(self._wrong == 0) - 1, 0)
+        self._need = max((t.overhead for t in self._ready), default=0) + _ETHERNET
 
     def _encap(self, work: Batch, target: npt.NDArray[np.uint32]) -> None:
         fresh = work.status == Status.OK
@@ -371,7 +404,7 @@ class Rewriter:
             action, rule = action[good], rule[good]
         actions = np.bincount(action, minlength=len(Action))
         stats.unchanged += int(actions[Action.NONE])
-        stats.rewritten += int(actions[Action.EDITED] + actions[Action.REBUILD])
+        stats.rewritten += int(actions[Action.EDITED : Action.GATHER].sum())
         if actions[Action.NONE]:
             rule = rule[rule != NO_RULE]
         for number, packets in enumerate(np.bincount(rule).tolist()):

@@ -35,10 +35,12 @@ class Action(IntEnum):
     NONE = 0
     #: It was changed in place.
     EDITED = 1
-    #: It has to be taken out of its tunnel and put into another.
-    REBUILD = 2
+    #: It has to be put into another tunnel, and decap takes its frame as it lies.
+    EXCHANGE = 2
+    #: It has to be put into another tunnel.
+    REBUILD = 3
     #: The same, of a segment of an STT frame, which has to be put together first.
-    GATHER = 3
+    GATHER = 4
 
 
 class Target(NamedTuple):

@@ -14,6 +14,7 @@ import wire
 from overlay import PROTOCOLS, Batch, ConfigError, Profile, Rule
 from overlay.codec import Codec
 from overlay.compiled_editor import NOTE_SIZE, RULE, TARGET
+from overlay.rule import Action
 
 _keys = st.sampled_from([0, 1, 7, 5001, 0x1000, 0xFFFFFF, 0x1000000, 2**64 - 1]) | s.u64
 _vlans = st.integers(0, 4095) | st.just("none")
@@ -87,7 +88,10 @@ def _run(codec: Codec, packets: list[bytes], chosen: list[Rule], how: dict[str, 
     action = editor.action[: batch.count].tolist()
     return (
         done, action, editor.rule[: batch.count].tolist(),
-        [targets[p] if a >= 2 else None for p, a in zip(places, action, strict=True)], targets,
+        [
+            targets[p] if a >= Action.EXCHANGE else None
+            for p, a in zip(places, action, strict=True)
+        ], targets,
         [getattr(batch, name).tolist() for name in ("status", "offset", "length", "wire")],
         batch.data.tobytes(),
     )  # fmt: skip

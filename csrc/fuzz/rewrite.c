@@ -2,7 +2,7 @@
  *
  * Any bytes under any rule: changed within bounds, or every byte as it was.  A packet that
  * decap takes with all its checksums is taken after too, whether they were computed or
- * updated, and has the same frame.
+ * updated, and has the same frame.  Of one whose headers may be exchanged decap changes no byte.
  *
  * Input: 48 bytes of rule, then the packet.
  */
@@ -119,6 +119,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (action != OV_ACTION_EDITED) {
         LAW(c.offset[0] == SPARE && c.length[0] == length);
         LAW(length == 0 || memcmp(row + SPARE, packet, length) == 0);
+        if (action == OV_ACTION_EXCHANGE) {
+            ov_decap_batch(&policy, &b);
+            LAW(memcmp(row + SPARE, packet, length) == 0);
+        }
     } else {
         LAW(c.offset[0] + c.length[0] == length + SPARE && c.wire[0] == c.length[0]);
         uint8_t *now = frame_of(&policy, row + c.offset[0], c.length[0], link, &after);

@@ -21,8 +21,8 @@ from .value import Number
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Bytes of a tag, for which a packet in a capture has room: its record's header lies there.
-_TAG = 4
+#: Bytes before a packet in a capture that are free: its record's header lies there.
+_FREE = 16
 
 #: Of the options' parameters, since IN is a "source" too.
 _PREFIX = "rule_"
@@ -33,20 +33,20 @@ _METAVARS = {
 }  # fmt: skip
 
 
-def _help(name: str) -> str:
-    """What the class says of a field, in one line."""
-    text = " ".join((Rule.__doc__ or "").split())
-    found = re.search(rf":param {name}: (.*?)(?= :param | What it sets|$)", text)
-    words = re.sub(r"``\"?|\"?``", "", found[1] if found else "").rstrip(".")
-    return words[:1].upper() + words[1:] + "."
+def _helps() -> dict[str, str]:
+    """What the class says of each field, in one line."""
+    text = re.sub(r"``\"?|\"?``", "", " ".join((Rule.__doc__ or "").split()))
+    found = re.findall(r":param (\w+): (.*?)\.?(?= :param | What it sets|$)", text)
+    return {name: words[:1].upper() + words[1:] + "." for name, words in found}
 
 
 def _rule_options(function: F) -> F:
     """The options that make one rule, by the fields of the class."""
+    helps = _helps()
     for field in reversed(dataclasses.fields(Rule)):
         name = field.name
         flag = "--" + name.replace("_", "-")
-        extra: dict[str, Any] = {"default": None, "help": _help(name)}
+        extra: dict[str, Any] = {"default": None, "help": helps.get(name, "")}
         if name == "protocol":
             extra |= {"multiple": True, "type": click.Choice(list(PROTOCOLS))}
         elif name == "key":
@@ -119,7 +119,7 @@ class _Work:
         batch, tally = burst.batch, self._tally
         tally.read += batch.count
         tally.bytes_read += int(batch.wire.sum(dtype=np.int64))
-        batch.base[:] -= np.minimum(batch.base, np.uint64(_TAG))
+        batch.base[:] -= np.minimum(batch.base, np.uint64(_FREE))
         out = self._rewriter.rewrite(batch, burst.timestamps)
         times, interface = self._writer.times(burst), burst.interface
         tally.bytes_written += int(out.wire[out.status == Status.OK].sum(dtype=np.int64))

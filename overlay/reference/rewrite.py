@@ -284,6 +284,14 @@ def frame_mark(seen: Look) -> int:
 # ---- rows ------------------------------------------------------------------------
 
 
+def lies_whole(seen: Look, profile: Profile) -> bool:
+    """Whether decap takes the frame as it lies, and changes no byte of it."""
+    whole = seen.protocol != "stt" and seen.carried is not None and not seen.carried.ethertype
+    marks = seen.tos & 1  # the outer ECN fields that may change the inner one (RFC 6040 4.2)
+    kept = profile.dscp == "pipe" and profile.inner_vlan != "strip"
+    return whole and seen.has_link and not marks and kept
+
+
 class ReferenceEditor(Editor):
     """See :class:`overlay.editor.Editor`."""
 
@@ -359,6 +367,8 @@ class ReferenceEditor(Editor):
             target = _target(rule, number, seen, key)
             self.target[row] = self._targets.setdefault(target, len(self._targets))
             self.action[row] = Action.GATHER if seen.partial else Action.REBUILD
+            if not seen.partial and lies_whole(seen, self._profile):
+                self.action[row] = Action.EXCHANGE
             return
         judge(rule, seen, key, int(batch.offset[row]) - int(batch.base[row]))
         packet = change(rule, seen, key, port, tos, fix=self.fix)
