@@ -385,10 +385,11 @@ struct ov_note {
 struct ov_rewriter {
     const struct ov_rule *rules;
     uint64_t rule_count;
-    struct ov_target *targets; /* those of the batch, each once */
+    struct ov_target *targets; /* of this batch and those before, each once; slot_count / 2 */
     uint64_t target_count;
-    uint32_t *slots;     /* of the targets' hash table */
-    uint64_t slot_count; /* a power of two, above the rows of a batch */
+    uint64_t generation; /* counts how often they were forgotten, for want of room */
+    uint32_t *slots;     /* of the targets' hash table, zero at first */
+    uint64_t slot_count; /* a power of two, at least twice the rows of a batch */
     struct ov_note *notes;
     uint64_t note_count; /* a power of two */
     uint64_t fix;        /* 1: checksums are computed; 0: updated, right or wrong */

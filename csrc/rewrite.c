@@ -448,8 +448,11 @@ size_t ov_rewrite_batch(struct ov_rewriter *rewriter, const struct ov_policy *po
     struct ov_rewriter *w = rewriter;
     const struct ov_batch b = *batch;
     size_t edited = 0;
-    memset(w->slots, 0, w->slot_count * sizeof *w->slots);
-    w->target_count = 0;
+    if (2 * (w->target_count + b.count) > w->slot_count) {
+        memset(w->slots, 0, w->slot_count * sizeof *w->slots);
+        w->target_count = 0;
+        w->generation++;
+    }
     for (size_t i = 0; i < b.count; i++) {
         kernel_prefetch(&b, i, 0);
         w->action[i] = OV_ACTION_NONE;

@@ -426,15 +426,15 @@ def columns_for(
 
 def tunnel_rows(
     batch: Batch, tunnels: Tunnel | Sequence[Tunnel], index: npt.ArrayLike | None
-) -> tuple[list[Tunnel], npt.NDArray[np.uint32] | None]:
+) -> tuple[tuple[Tunnel, ...], npt.NDArray[np.uint32] | None]:
     """Check the many-tunnels form: every row has a tunnel.  Raises ConfigError."""
     if not isinstance(batch, Batch):
         raise TypeError(f"batch must be a Batch, not {type(batch).__name__}")
     if isinstance(tunnels, Tunnel):
         if index is not None:
             raise ConfigError("index", "an array", "None with one tunnel")
-        return [tunnels], None
-    several = list(tunnels)
+        return (tunnels,), None
+    several = tuple(tunnels)  # itself, if it is one
     for tunnel in several:
         if not isinstance(tunnel, Tunnel):
             raise TypeError(f"tunnels must be Tunnels, not {type(tunnel).__name__}")

@@ -53,6 +53,7 @@ class CompiledCodec(Codec):
         self.core = core
         self._slot = f"_{name}"
         self._policies: dict[str, Any] = {}
+        self._last: tuple[tuple[Tunnel, ...], npt.NDArray[np.uint64]] = (), np.zeros(0, np.uint64)
         self._decap_batch = core.decap_batch
         self.pcap_scan = core.pcap_scan
         self.pcap_pack = core.pcap_pack
@@ -144,19 +145,25 @@ class CompiledCodec(Codec):
         sequence: int | None = None,
     ) -> int:
         several, rows = tunnel_rows(batch, tunnels, index)
-        encoders = [self.encoder(tunnel) for tunnel in several]
         done: int
         if rows is None and sequence is None:
-            done = encoders[0].encap_batch(batch)
+            done = self.encoder(several[0]).encap_batch(batch)
         elif rows is None:
-            done = encoders[0].encap_batch_at(batch, sequence)
-        elif not encoders:
+            done = self.encoder(several[0]).encap_batch_at(batch, sequence)
+        elif not several:
             done = 0
         else:
             first = self.take(batch.count) if sequence is None else sequence
-            addresses = np.array([encoder.address for encoder in encoders], np.uint64)
-            done = self.core.encap_rows(batch, addresses, rows, first)
+            done = self.core.encap_rows(batch, self._addresses(several), rows, first)
         return done
+
+    def _addresses(self, tunnels: tuple[Tunnel, ...]) -> npt.NDArray[np.uint64]:
+        """Where the encoders of these tunnels lie; those of the same tuple again are known."""
+        last, addresses = self._last
+        if last is not tunnels:
+            addresses = np.array([self.encoder(t).address for t in tunnels], np.uint64)
+            self._last = tunnels, addresses
+        return addresses
 
     def encap_into(
         self, batch: Batch, out: Batch, tunnel: Tunnel, mtu: int = 0, *, sequence: int | None = None

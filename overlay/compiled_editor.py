@@ -42,14 +42,12 @@ TARGET = np.dtype(
 )  # fmt: skip
 #: struct ov_rewriter, word for word, each 64 bits.
 REWRITER_WORDS = (
-    "rules rule_count targets target_count slots slot_count notes note_count fix follow "
+    "rules rule_count targets target_count generation slots slot_count notes note_count fix follow "
     "action rule target"
 ).split()
+_TARGET_COUNT, _GENERATION = (REWRITER_WORDS.index(w) for w in ("target_count", "generation"))
 #: Bytes of struct ov_note.
 NOTE_SIZE = 24
-
-#: Targets that are kept as Python sees them.
-_KNOWN = 1 << 16
 
 _NAMES = {kind.number: name for name, kind in PROTOCOLS.items()}
 _MATCH_SOURCE_MAC, _MATCH_DESTINATION_MAC, _SET_SOURCE_MAC, _SET_DESTINATION_MAC = 1, 2, 4, 8
@@ -111,9 +109,9 @@ class CompiledEditor(Editor):
     def __init__(self, core: Any, rules: Sequence[Rule], policy: Any, *, fix: bool) -> None:
         self._core = core
         self._policy = policy
-        self._known: dict[bytes, Target] = {}
         self._maps: list[np.ndarray[Any, Any]] = []  # what the rules point at
         packed = b"".join(self._record(rule) for rule in rules)
+        self._words = np.zeros(len(REWRITER_WORDS), np.uint64)
         self._rules = np.frombuffer(packed or bytes(RULE.size), np.uint64).copy()
         self._notes = np.zeros(NOTES * NOTE_SIZE // 8, np.uint64)
         super().__init__(rules, fix=fix)
@@ -149,13 +147,14 @@ class CompiledEditor(Editor):
 
     def _reserve(self, rows: int) -> None:
         super()._reserve(rows)
-        slots = 1 << (2 * rows).bit_length()
-        self._targets = np.zeros(rows, TARGET)
+        slots = 1 << (8 * rows).bit_length()
+        self._targets = np.zeros(slots // 2, TARGET)
         self._slots = np.zeros(slots, np.uint32)
         words = {
             "rules": self._rules.ctypes.data,
             "rule_count": len(self.rules),
             "targets": self._targets.ctypes.data,
+            "generation": self.generation + 1,
             "slots": self._slots.ctypes.data,
             "slot_count": slots,
             "notes": self._notes.ctypes.data,
@@ -172,16 +171,13 @@ class CompiledEditor(Editor):
         done: int = self._core.rewrite_batch(self._words, self._policy, batch)
         return done
 
-    def targets(self) -> list[Target]:
-        count = int(self._words[REWRITER_WORDS.index("target_count")])
-        if len(self._known) > _KNOWN:
-            self._known.clear()
-        raw, size = self._targets[:count].tobytes(), TARGET.itemsize
-        records = [raw[at : at + size] for at in range(0, len(raw), size)]
-        for record in records:
-            if record not in self._known:
-                self._known[record] = _target(np.frombuffer(record, TARGET)[0])
-        return [self._known[record] for record in records]
+    @property
+    def generation(self) -> int:
+        return int(self._words[_GENERATION])
+
+    def targets(self, first: int = 0) -> list[Target]:
+        count = int(self._words[_TARGET_COUNT])
+        return [_target(record) for record in self._targets[first:count]]
 
 
 def _target(record: Any) -> Target:

@@ -61,9 +61,14 @@ class Editor(ABC):
     @abstractmethod
     def _edit(self, batch: Batch) -> int: ...
 
+    @property
     @abstractmethod
-    def targets(self) -> list[Target]:
-        """The tunnels that rows of the last batch are to be rebuilt in, each once."""
+    def generation(self) -> int:
+        """How often the targets were forgotten, to be numbered anew."""
+
+    @abstractmethod
+    def targets(self, first: int = 0) -> list[Target]:
+        """The tunnels that rows are to be rebuilt in, each once, from number ``first`` on."""
 
     def columns(self, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
         """``action`` and ``target`` of the first ``count`` rows."""

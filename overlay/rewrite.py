@@ -29,8 +29,6 @@ __all__ = ["RewriteStats", "Rewriter"]
 
 #: Bytes that a packet may grow by at its front: the longest outer headers.
 _GROWTH = 512
-#: Tunnels that are kept ready.
-_TUNNELS = 1 << 16
 #: Packets this close in time, in ns, go to the reassembler together.
 _TICK = 100_000_000
 _ETHERNET = 14
@@ -187,9 +185,9 @@ class Rewriter:
         self._editor = codec.editor(self.rules, self._profile, fix=self._fix)
         self._reassembler = codec.SttReassembler(timeout, memory, profile=self._profile)
         self._arena, self._segments = _Arena(), Batch.packed(1, 1)
-        self._tunnels: dict[Target, Tunnel | Status] = {}
-        self._ready: list[Tunnel] = []  # of the batch's targets
-        self._place: npt.NDArray[np.intp] = np.zeros(0, np.intp)  # of a target among them
+        self._generation = -1  # of the editor's targets that follow
+        self._ready: tuple[Tunnel, ...] = ()  # those of them that can be
+        self._place: npt.NDArray[np.intp] = np.zeros(0, np.intp)  # of a target among these
         self._wrong: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)  # statuses of the others
         self._need = _ETHERNET  # bytes before a frame that the longest of their headers takes
         self._roomy = True  # so far there was as much
@@ -316,16 +314,16 @@ class Rewriter:
         return out
 
     def _make_ready(self) -> None:
-        """The tunnels of the batch's targets, or what speaks against each."""
-        targets = self._editor.targets()
-        if len(self._tunnels) > _TUNNELS:
-            self._tunnels.clear()
-        for one in targets:
-            if one not in self._tunnels:
-                self._tunnels[one] = tunnel_of(self.rules[one.rule], one)
-        found = [self._tunnels[one] for one in targets]
-        self._wrong = np.array([0 if isinstance(t, Tunnel) else int(t) for t in found], np.uint8)
-        self._ready = [t for t in found if isinstance(t, Tunnel)]
+        """The tunnels of the targets that are new, or what speaks against each."""
+        if self._editor.generation != self._generation:
+            self._generation = self._editor.generation
+            self._ready, self._wrong = (), np.zeros(0, np.uint8)
+        found = [tunnel_of(self.rules[t.rule], t) for t in self._editor.targets(self._wrong.size)]
+        if not found:
+            return
+        wrong = np.array([0 if isinstance(t, Tunnel) else int(t) for t in found], np.uint8)
+        self._wrong = np.concatenate((self._wrong, wrong))
+        self._ready += tuple(t for t in found if isinstance(t, Tunnel))
         self._place = np.maximum(np.cumsum(self._wrong == 0) - 1, 0)
         self._need = max((t.overhead for t in self._ready), default=0) + _ETHERNET
 

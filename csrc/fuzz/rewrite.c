@@ -90,7 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     struct ov_target targets[2];
     struct ov_note notes[2] = {{0}};
-    uint32_t slots[4], taken, target;
+    uint32_t slots[4] = {0}, taken, target;
     uint8_t action;
     struct ov_rewriter rewriter = {
         .rules = &rule,

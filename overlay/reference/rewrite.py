@@ -27,6 +27,7 @@ from .look import FOREIGN, Look, look
 __all__ = ["ReferenceEditor"]
 
 _CE = 3
+_TARGETS = 1 << 16  # that are numbered at most before a batch
 _MASK = 2**64 - 1
 _ENDPOINTS = ("source", "destination")
 
@@ -301,12 +302,19 @@ class ReferenceEditor(Editor):
         self._follow = any(rule.looks_inside for rule in rules)
         self._notes: dict[int, _Note] = {}
         self._targets: dict[Target, int] = {}
+        self._generation = 0
 
-    def targets(self) -> list[Target]:
-        return list(self._targets)
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    def targets(self, first: int = 0) -> list[Target]:
+        return list(self._targets)[first:]
 
     def _edit(self, batch: Batch) -> int:
-        self._targets = {}
+        if len(self._targets) > _TARGETS:
+            self._targets = {}
+            self._generation += 1
         count = batch.count
         self.action[:count] = Action.NONE
         self.rule[:count] = NO_RULE
