@@ -107,6 +107,12 @@ class Bench:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise Fault(faults[0] + more)
 
+    def either(self, probe: Probe) -> None:
+        """As :meth:`decap`, but nothing at all may come of it too."""
+        heard = self._heard([probe])
+        if _with(_token(probe), heard) and (fault := self._fault(probe, heard)):
+            raise Fault(fault)
+
     def _heard(self, probes: Iterable[Probe]) -> list[bytes]:
         """What came to the tenant for these probes, the signs of life left out."""
         self.device.drain()

@@ -194,6 +194,20 @@ def _(bench: Bench) -> None:
     )
 
 
+@case(
+    "NVGRE-29", "req", "RFC 7637 3.2", "A header that is cut short is none.",
+    sends="packets of 0 to 7 bytes of GRE", expects="no frame", protocols=_NVGRE,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    header = packet.nvgre(bench.setting.key)
+    bench.decap(
+        *(
+            Probe(f"{n} bytes", (packet.carried(bench.setting, 47, header[:n]),), None)
+            for n in range(8)
+        )
+    )
+
+
 # -- GRE -----------------------------------------------------------------------
 
 

@@ -326,6 +326,52 @@ def _(bench: Bench) -> None:
 
 
 @case(
+    "STT-41", "req", f"{_DRAFT} 3.2", "A segment that overlaps others never mixes with them.",
+    sends="two segments, and between them one over both, of other bytes", expects="the frame",
+    protocols=_STT,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    frame, number = bench.frame(size=200), packet.next_id()
+    whole = _whole(bench, frame)
+    other = bytes(byte ^ 0xFF for byte in whole)
+    one, false, two = (
+        packet.segment(bench.setting, data, a, b, frame_id=number)
+        for data, a, b in ((whole, 0, 120), (other, 90, 150), (whole, 120, None))
+    )
+    bench.decap(Probe("an overlap", (one, false, two), frame))
+
+
+@case(
+    "STT-43", "req", f"{_DRAFT} 3.2", "A segment without a payload does no harm.",
+    sends="two segments, and an empty one before each", expects="the frame", protocols=_STT,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    frame, number = bench.frame(size=200), packet.next_id()
+    whole = _whole(bench, frame)
+    parts = [
+        packet.segment(bench.setting, whole, a, b, frame_id=number)
+        for a, b in ((0, 0), (0, 120), (120, 120), (120, None))
+    ]
+    bench.decap(Probe("empty segments", tuple(parts), frame))
+
+
+@case(
+    "STT-47", "req", f"{_DRAFT} 3.2", "Segments of different senders are of different frames.",
+    sends="the halves of a frame, from two addresses", expects="no frame", protocols=_STT,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    setting = bench.setting
+    other = "192.0.2.77" if setting.family == 4 else "2001:db8::77"
+    frame, number = bench.frame(size=200), packet.next_id()
+    whole = _whole(bench, frame)
+    halves = (
+        packet.segment(setting, whole, 0, 120, frame_id=number),
+        packet.segment(setting, whole, 120, None, frame_id=number, source=other),
+    )
+    bench.decap(Probe("two addresses", halves, None))
+
+
+@case(
     "STT-42", "req", f"{_DRAFT} 3.2",
     "A segment that reaches past the end of its frame is dropped.",
     sends="a segment of more bytes than the frame's length", expects="no frame", protocols=_STT,

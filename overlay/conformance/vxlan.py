@@ -409,6 +409,22 @@ def _(bench: Bench) -> None:
 
 
 @case(
+    "GPE-11", "MUST", f"{_DRAFT} 3.2",
+    "A shim header is skipped by its length, or the packet dropped.",
+    sends="shims of 0, 1 and 255 words before a frame", expects="the frame or none; a live device",
+    protocols=_GPE,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    setting = bench.setting
+    for words in (0, 1, 255):
+        frame = bench.frame()
+        shim = bytes([0x80, words, 0, 3]) + bytes(4 * min(words, 1))
+        header = packet.gpe(setting.key, following=0x80) + shim
+        sent = bench.outer(frame, header=header)
+        bench.either(Probe(f"a shim of {words} words", (sent,), frame if words < 2 else None))
+
+
+@case(
     "GPE-10", "SHOULD", f"{_DRAFT} 4.1", "A packet with a tagged frame is dropped.",
     sends="a packet that carries a tagged frame", expects="no frame", protocols=_GPE,
 )  # fmt: skip
