@@ -189,8 +189,9 @@ class Rewriter:
         self._ready: tuple[Tunnel, ...] = ()  # those of them that can be
         self._place: npt.NDArray[np.intp] = np.zeros(0, np.intp)  # of a target among these
         self._wrong: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)  # statuses of the others
-        self._need = _ETHERNET  # bytes before a frame that the longest of their headers takes
-        self._roomy = True  # so far there was as much
+        self._need = 0  # bytes before a frame that the longest of their headers takes
+        self._counts = False  # whether a header numbers its packets, by their rows
+        self._roomy = True  # so far there was room for them
         self._sequence = 0
         self._now = 0
         self._pushed_refused = 0
@@ -199,10 +200,11 @@ class Rewriter:
     def rewrite(self, batch: Batch, times: npt.ArrayLike = 0) -> Batch:
         """Rewrite the rows whose status is OK; returns the packets that they become, in order.
 
-        Rows are changed in place where that does; where rows have to be rebuilt, all are
-        copied to a batch that is valid until the next call.  ``origin`` is the row that
-        each packet came from.  A row of ``batch`` that was refused has its ``status``;
-        what is given has none.  An STT segment that waits for others gives nothing.
+        Rows are changed in place where that does, also into another tunnel whose headers
+        have room from ``base`` on; else all are copied to a batch that is valid until the
+        next call.  ``origin`` is the row that each packet came from.  A row of ``batch``
+        that was refused has its ``status``; what is given has none.  An STT segment that
+        waits for others gives nothing.
 
         :param times: nanoseconds of any clock, one a row or one for all, by which
             unfinished STT frames grow old.
@@ -254,6 +256,8 @@ class Rewriter:
         action, target = self._editor.columns(batch.count)
         self._make_ready()
         moved, status = action == Action.EXCHANGE, batch.status.copy()
+        if self._counts and not moved.all():
+            return False
         before = [(column, column.copy()) for column in (batch.offset, batch.length, batch.wire)]
         batch.status[:] = np.where(moved, self._wrong[target], Status.BAD_ROW)  # which is passed
         codec.decap_batch(batch, self._profile)
@@ -325,7 +329,8 @@ class Rewriter:
         self._wrong = np.concatenate((self._wrong, wrong))
         self._ready += tuple(t for t in found if isinstance(t, Tunnel))
         self._place = np.maximum(np.cumsum(self._wrong == 0) - 1, 0)
-        self._need = max((t.overhead for t in self._ready), default=0) + _ETHERNET
+        self._need = max((t.overhead for t in self._ready), default=0)
+        self._counts = any(getattr(t, "sequence", None) is not None for t in self._ready)
 
     def _encap(self, work: Batch, target: npt.NDArray[np.uint32]) -> None:
         fresh = work.status == Status.OK

@@ -303,6 +303,33 @@ def test_translation_keeps_frames_and_headers(name: str, to: str, family: int, o
         assert now.key == key.get("set_key", was.key)
 
 
+@protocols
+@pytest.mark.parametrize("to", list(PROTOCOLS))
+def test_room_for_the_headers_changes_nothing_but_the_copy(name: str, to: str) -> None:
+    """Where the headers fit, packets change where they lie, and to the same bytes."""
+    key = {"set_key": 900 if "erspan" in (name, to) else 5000}
+    if to == "nvgre":
+        key["set_key"] = 0x5000
+    tagged = wire.tag(frames.UDP4, (0x8100, 5))
+    packets = [tunnel(name).encap(frame) for frame in SOME for _ in range(2)]
+    packets += [packets[0][:-1], frames.ARP, bytes(20), packets[0][:40] + b"\xff" + packets[0][41:]]
+    if name != "nvgre":
+        packets.append(tunnel(name).encap(tagged))
+    results = []
+    for headroom in (128, 0):
+        batch = Batch.from_frames(packets, headroom=headroom)
+        rewriter = Rewriter([Rule(protocol=name, to=to, **key)])
+        out = rewriter.rewrite(batch)
+        lies = out.data.ctypes.data == batch.data.ctypes.data
+        assert lies == (name != "stt" and to != "erspan") or not headroom
+        made = out.to_list()
+        if to == "stt":  # its frame IDs are those of rows
+            made = [packet[:42] + packet[46:50] + packet[52:] for packet in made]
+        results.append((made, out.origin.tolist(), batch.status.tolist(), rewriter.stats))
+    assert results[0] == results[1]
+    assert results[0][3].rewritten >= len(SOME)
+
+
 def test_the_other_ip_version_without_another_protocol() -> None:
     out, _ = through(
         [tunnel("vxlan").encap(frames.UDP4)],
