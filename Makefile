@@ -43,8 +43,8 @@ INSTALL = $(REQUIRE) $(BIN)/python -m pip install -qq --no-build-isolation -e
 # Not under sanitizers: tests that start VTEPs and look at what they do, which run the
 # package of the tree, or the system's own programs, and not the sanitized build; and
 # tests of what has no C in it.
-UNSANITIZED := bench conform cookbook extcap lab peers pytest_plugin readme real service \
-    strategies three_hosts tshark
+UNSANITIZED := bench cli_ends conform cookbook extcap generate lab meter peers pytest_plugin \
+    readme real service strategies three_hosts tshark
 
 .PHONY: help demo build test sanitize fuzz bench docs lint wheel clean
 

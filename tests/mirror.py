@@ -43,7 +43,8 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
         sender.ip("link", "add", "v0", "type", "veth", "peer", "name", "v0",
                   "netns", receiver.path)  # fmt: skip
         for host, address in ((sender, "192.0.2.1"), (receiver, "192.0.2.2")):
-            host.ip("link", "set", "v0", "addrgenmode", "none", "up")
+            host.ip("link", "set", "v0", "addrgenmode", "none")
+            host.ip("link", "set", "v0", "up")
             host.ip("addr", "add", f"{address}/24", "dev", "v0")
         for host in (sender, receiver):
             assert until(lambda host=host: "state UP" in host.ip("-o", "link", "show", "v0"))

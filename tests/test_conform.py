@@ -242,15 +242,18 @@ def test_a_box_between_two_interfaces(family: int, near: str, box: str, tmp_path
         for device in ("underlay", "tenant"):
             link(tester, device, host, device)
             for one in (tester, host):
-                one.ip("link", "set", device, "addrgenmode", "none", "up")
+                one.ip("link", "set", device, "addrgenmode", "none")
+                one.ip("link", "set", device, "up")
                 one.run(["ethtool", "-K", device, *OFFLOADS["wire"].split()])
         host.address("underlay", f"{box}/{24 if family == 4 else 64}")
         host.ip("link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789",
                 "local", box, "remote", near)  # fmt: skip
         host.ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
         for device in ("vx", "tenant"):
-            host.ip("link", "set", device, "addrgenmode", "none", "master", "br0", "up")
-        host.ip("link", "set", "br0", "addrgenmode", "none", "up")
+            host.ip("link", "set", device, "addrgenmode", "none", "master", "br0")
+            host.ip("link", "set", device, "up")
+        host.ip("link", "set", "br0", "addrgenmode", "none")
+        host.ip("link", "set", "br0", "up")
         host.running("underlay")
         done = tester.run(
             [sys.executable, "-m", "overlay", "conform", "--device", "interfaces",

@@ -33,12 +33,17 @@ PACKAGE = str(Path(overlay.__file__).parent.parent)
 LANGUAGES = ["python", "toml", "bash"]
 TOOLS = {"curl", "ip", "jq", "nft", "tshark"}
 
-#: After a command in the background: until its sockets are bound.
+#: After a command in the background: until its sockets are bound, those of processes:
+#: the kernel has some of its own, which are seen once somebody is in their namespace.
 SHELL = """\
 ip link set lo up && mount -t tmpfs tmpfs /run && cd "$1" || exit 99
 shown_sockets() {
-    cat /proc/[0-9]*/net/{udp,udp6,packet} 2>/dev/null |
-        grep -vE 'RefCnt|local_address' | sort -u | wc -l
+    for process in /proc/[0-9]*; do
+        comm -12 <(readlink $process/fd/* | sort -u) <({
+            awk 'FNR > 1 { print "socket:[" $10 "]" }' $process/net/udp $process/net/udp6
+            awk '$6 == 1 { print "socket:[" $9 "]" }' $process/net/packet
+        } | sort -u)
+    done 2>/dev/null | sort -u | wc -l
 }
 until_bound() {
     for _ in {1..400}; do

@@ -302,9 +302,14 @@ def metering(*args: object, listening: Callable[[], bool]) -> Iterator[list[dict
         process.wait()
 
 
-def _sockets(kind: str, most: int) -> Callable[[], bool]:
-    """Whether there are more than so many sockets of a kind in this thread's namespace."""
-    return lambda: len(Path(f"/proc/thread-self/net/{kind}").read_text().splitlines()) - 1 > most
+def _hears(kind: str) -> Callable[[], bool]:
+    """Whether a socket of this kind, bound, is in this thread's namespace."""
+
+    def heard() -> bool:
+        rows = Path(f"/proc/thread-self/net/{kind}").read_text().splitlines()[1:]
+        return any(kind != "packet" or row.split()[5] == "1" for row in rows)
+
+    return heard
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="devices are Linux's")
@@ -313,7 +318,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="devices are Linux's"
 @linux
 def test_over_udp_sockets() -> None:
     ends = ["--local", "127.0.0.1", "--remote", "127.0.0.2"]
-    listening = _sockets("udp", 0)
+    listening = _hears("udp")
     where = ["--udp", "127.0.0.2", "--count", 2000, "--seconds", 30]
     with network(), metering(*where, listening=listening) as said:
         made = report(
@@ -337,7 +342,7 @@ def test_over_a_veth_pair(protocol: str) -> None:
         quiet("v0", "v1")
         running("v0", "v1")
         with metering(
-            "--interface", "v1", "--count", 1000, "--seconds", 30, listening=_sockets("packet", 0)
+            "--interface", "v1", "--count", 1000, "--seconds", 30, listening=_hears("packet")
         ) as said:
             made = report(
                 "generate", "--interface", "v0", "--tunnel", protocol, "--id", "5000-5001", *ENDS,
@@ -365,14 +370,14 @@ def test_into_the_kernels_vxlan_and_out_of_it() -> None:
         running("v0", "v1")
         vxlan = ["--tunnel", "vxlan", "--id", "5001", *ENDS, "--remote-mac", B.hex(":")]
         with metering(
-            "--interface", "x", "--count", 500, "--seconds", 30, listening=_sockets("packet", 0)
+            "--interface", "x", "--count", 500, "--seconds", 30, listening=_hears("packet")
         ) as frames:
             made = report(
                 "generate", "--interface", "v0", *vxlan, "--local-mac", A.hex(":"), "--inner",
                 "udp.sport=1-9", "--count", 500, "--rate", "5kpps", "--size", "74-1400",
             )  # fmt: skip
         with metering(
-            "--interface", "v0", "--count", 500, "--seconds", 30, listening=_sockets("packet", 0)
+            "--interface", "v0", "--count", 500, "--seconds", 30, listening=_hears("packet")
         ) as outer:
             back = report(
                 "generate", "--interface", "x", "--count", 500, "--rate", "5kpps", "--inner",
@@ -391,7 +396,7 @@ def test_into_a_tap_interface(tmp_path: Path) -> None:
         ip("ip tuntap add mode tap name t0")
         quiet("t0")
         where = ["--interface", "t0", "--count", 60, "--seconds", 30]
-        with metering(*where, listening=_sockets("packet", 0)) as said:
+        with metering(*where, listening=_hears("packet")) as said:
             made = report("generate", "--tap", "t0", "--inner", "vlan.id=1-60", "--count", 60)
     assert (made["packets"], made["sent"]) == (60, {})
     assert made["bytes_of_frames"] == made["bytes_of_packets"] == 60 * 78

@@ -77,7 +77,8 @@ def test_a_kernel_mirrors_to_it(tmp_path: Path) -> None:
     with two_hosts() as (sender, receiver):
         sender.ip("link", "add", "vx", "type", "vxlan", "id", str(KEY), "remote", "192.0.2.2",
                   "dstport", "4789")  # fmt: skip
-        sender.ip("link", "set", "vx", "addrgenmode", "none", "up")
+        sender.ip("link", "set", "vx", "addrgenmode", "none")
+        sender.ip("link", "set", "vx", "up")
         out = tmp_path / "mirror.pcap"
         listening = Listening(receiver, "192.0.2.2:4789", "-w", out, "--json")
         with sender.entered():

@@ -461,12 +461,14 @@ def test_super_packets_come_whole_from_the_kernel(checksum: bool) -> None:
     with network():
         run(f"ip link add u0 address {A.hex(':')} type veth peer name u1 address {B.hex(':')}")
         run(
-            "ip link set u0 addrgenmode none up",
+            "ip link set u0 addrgenmode none",
+            "ip link set u0 up",
             "ip addr add 192.0.2.1/24 dev u0",
             f"ip neigh replace 192.0.2.2 lladdr {B.hex(':')} dev u0",
             "ip link add x0 address 02:00:00:00:01:01 type vxlan id 7 local 192.0.2.1 "
             f"remote 192.0.2.2 dstport 4789 dev u0 {'udpcsum' if checksum else 'noudpcsum'}",
-            "ip link set x0 addrgenmode none up",
+            "ip link set x0 addrgenmode none",
+            "ip link set x0 up",
             "ip addr add 10.0.0.1/24 dev x0",
             "ip neigh replace 10.0.0.2 lladdr 02:00:00:00:01:02 dev x0",
         )

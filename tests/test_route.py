@@ -42,7 +42,8 @@ def hosts() -> Iterator[Namespace]:
 
 def addresses(interface: str, number: int) -> None:
     run(
-        f"ip link set {interface} addrgenmode none up",
+        f"ip link set {interface} addrgenmode none",
+        f"ip link set {interface} up",
         f"ip addr add 192.0.2.{number}/24 dev {interface}",
         f"ip addr add 2001:db8::{number}/64 dev {interface} nodad",
         f"ip addr add fe80::{number}/64 dev {interface} nodad",

@@ -60,7 +60,8 @@ def run(*commands: str) -> str:
 def quiet(*interfaces: str) -> None:
     """Up, without the kernel's own IPv6 chatter."""
     for interface in interfaces:
-        run(f"ip link set {interface} addrgenmode none up")
+        # One after the other: in one message the interface is up before it has the mode.
+        run(f"ip link set {interface} addrgenmode none", f"ip link set {interface} up")
 
 
 def running(*interfaces: str) -> None:
