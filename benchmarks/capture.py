@@ -36,41 +36,38 @@ def write(path: Path, size: int, packets: Sequence[bytes] | None = None) -> None
             file.write(block)
 
 
-def command(source: Path, target: Path) -> list[str]:
+#: A verb and its options.
+ENCAP = ("encap", "--tunnel", "vxlan", "--id", "5001", "--local", LOCAL, "--remote", REMOTE)
+
+
+def command(source: Path, target: Path, verb: str, *options: str) -> list[str]:
     """The command line that is timed."""
-    return [
-        *(sys.executable, "-m", "overlay", "encap", str(source), str(target)),
-        *("--tunnel", "vxlan", "--id", "5001"),
-        *("--local", LOCAL, "--remote", REMOTE),
-    ]
+    return [sys.executable, "-m", "overlay", verb, str(source), str(target), *options]
 
 
 def pcap_to_pcap(megabytes: int, rounds: int = 5) -> Iterator[Row]:
     """Wall-clock time of whole commands, the start of Python included."""
     with tempfile.TemporaryDirectory() as folder:
-        source, tunnelled = Path(folder, "in.pcap"), Path(folder, "packets.pcap")
+        source = Path(folder, "in.pcap")
         write(source, megabytes << 20)
-        yield _beside_cp("encap to vxlan, imix", command(source, tunnelled), source, rounds)
-        packets = VXLAN.encap_many(traffic.frames(1350, 4096))
-        write(tunnelled, megabytes << 20, packets)
-        for case, words in (
-            ("decap, 1400 B", ["decap"]),
-            ("rewrite in place, 1400 B", ["rewrite", "--set-source", "198.51.100.0/24"]),
-            ("rewrite to geneve, 1400 B", ["rewrite", "--to", "geneve"]),
-            ("rewrite to gre, 1400 B", ["rewrite", "--to", "gre"]),
+        yield _beside_cp("encap to vxlan, imix", source, rounds, *ENCAP)
+        write(source, megabytes << 20, VXLAN.encap_many(traffic.frames(1350, 4096)))
+        for case, *words in (
+            ("decap, 1400 B", "decap"),
+            ("rewrite in place, 1400 B", "rewrite", "--set-source", "198.51.100.0/24"),
+            ("rewrite to geneve, 1400 B", "rewrite", "--to", "geneve"),
+            ("rewrite to gre, 1400 B", "rewrite", "--to", "gre"),
         ):
-            line = [sys.executable, "-m", "overlay", words[0], str(tunnelled), "", *words[1:]]
-            yield _beside_cp(case, line, tunnelled, rounds)
+            yield _beside_cp(case, source, rounds, *words)
 
 
-def _beside_cp(case: str, line: list[str], source: Path, rounds: int) -> Row:
+def _beside_cp(case: str, source: Path, rounds: int, *words: str) -> Row:
     """A command from ``source`` to another file, against ``cp`` of what it writes."""
     target, copy, model = (source.with_name(f"{name}.pcap") for name in ("out", "copy", "model"))
     small, little = source.with_name("small.pcap"), source.with_name("little.pcap")
     with source.open("rb") as file:
         small.write_bytes(file.read(24))
-    line = [*line[:5], str(target), *line[6:]]
-    start_line = [*line[:4], str(small), str(little), *line[6:]]
+    line, start_line = command(source, target, *words), command(small, little, *words)
     _run(line)
     shutil.copy(target, model)
     size = model.stat().st_size

@@ -261,10 +261,10 @@ class Rewriter:
         before = [(column, column.copy()) for column in (batch.offset, batch.length, batch.wire)]
         batch.status[:] = np.where(moved, self._wrong[target], Status.BAD_ROW)  # which is passed
         codec.decap_batch(batch, self._profile)
-        np.copyto(batch.checksum, 0, where=moved)
         good = batch.status == Status.OK
         self._roomy = not bool((batch.offset[good] - batch.base[good] < self._need).any())
         if self._roomy:
+            np.copyto(batch.checksum, 0, where=moved)
             self._encap(batch, target)
             good = batch.status == Status.OK
         else:

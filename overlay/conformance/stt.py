@@ -342,6 +342,15 @@ def _(bench: Bench) -> None:
 
 
 @case(
+    "STT-42", "req", f"{_DRAFT} 3.2",
+    "A segment that reaches past the end of its frame is dropped.",
+    sends="a segment of more bytes than the frame's length", expects="no frame", protocols=_STT,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    bench.decap(_one(bench, "a length of 40", False, length=40))
+
+
+@case(
     "STT-43", "req", f"{_DRAFT} 3.2", "A segment without a payload does no harm.",
     sends="two segments, and an empty one before each", expects="the frame", protocols=_STT,
 )  # fmt: skip
@@ -353,31 +362,6 @@ def _(bench: Bench) -> None:
         for a, b in ((0, 0), (0, 120), (120, 120), (120, None))
     ]
     bench.decap(Probe("empty segments", tuple(parts), frame))
-
-
-@case(
-    "STT-47", "req", f"{_DRAFT} 3.2", "Segments of different senders are of different frames.",
-    sends="the halves of a frame, from two addresses", expects="no frame", protocols=_STT,
-)  # fmt: skip
-def _(bench: Bench) -> None:
-    setting = bench.setting
-    other = "192.0.2.77" if setting.family == 4 else "2001:db8::77"
-    frame, number = bench.frame(size=200), packet.next_id()
-    whole = _whole(bench, frame)
-    halves = (
-        packet.segment(setting, whole, 0, 120, frame_id=number),
-        packet.segment(setting, whole, 120, None, frame_id=number, source=other),
-    )
-    bench.decap(Probe("two addresses", halves, None))
-
-
-@case(
-    "STT-42", "req", f"{_DRAFT} 3.2",
-    "A segment that reaches past the end of its frame is dropped.",
-    sends="a segment of more bytes than the frame's length", expects="no frame", protocols=_STT,
-)  # fmt: skip
-def _(bench: Bench) -> None:
-    bench.decap(_one(bench, "a length of 40", False, length=40))
 
 
 @case(
@@ -398,6 +382,22 @@ def _(bench: Bench) -> None:
     frames = bench.frame(size=200), bench.frame(size=200)
     (a, b), (c, d) = (_parts(bench, frame, (120,)) for frame in frames)
     bench.decap(Probe("the first", (a, c), frames[0]), Probe("the second", (b, d), frames[1]))
+
+
+@case(
+    "STT-47", "req", f"{_DRAFT} 3.2", "Segments of different senders are of different frames.",
+    sends="the halves of a frame, from two addresses", expects="no frame", protocols=_STT,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    setting = bench.setting
+    other = "192.0.2.77" if setting.family == 4 else "2001:db8::77"
+    frame, number = bench.frame(size=200), packet.next_id()
+    whole = _whole(bench, frame)
+    halves = (
+        packet.segment(setting, whole, 0, 120, frame_id=number),
+        packet.segment(setting, whole, 120, None, frame_id=number, source=other),
+    )
+    bench.decap(Probe("two addresses", halves, None))
 
 
 @case(

@@ -409,6 +409,14 @@ def _(bench: Bench) -> None:
 
 
 @case(
+    "GPE-10", "SHOULD", f"{_DRAFT} 4.1", "A packet with a tagged frame is dropped.",
+    sends="a packet that carries a tagged frame", expects="no frame", protocols=_GPE,
+)  # fmt: skip
+def _(bench: Bench) -> None:
+    bench.decap(bench.refused("a tagged frame", packet.tagged(bench.frame(), 0x6064)))
+
+
+@case(
     "GPE-11", "MUST", f"{_DRAFT} 3.2",
     "A shim header is skipped by its length, or the packet dropped.",
     sends="shims of 0, 1 and 255 words before a frame", expects="the frame or none; a live device",
@@ -422,11 +430,3 @@ def _(bench: Bench) -> None:
         header = packet.gpe(setting.key, following=0x80) + shim
         sent = bench.outer(frame, header=header)
         bench.either(Probe(f"a shim of {words} words", (sent,), frame if words < 2 else None))
-
-
-@case(
-    "GPE-10", "SHOULD", f"{_DRAFT} 4.1", "A packet with a tagged frame is dropped.",
-    sends="a packet that carries a tagged frame", expects="no frame", protocols=_GPE,
-)  # fmt: skip
-def _(bench: Bench) -> None:
-    bench.decap(bench.refused("a tagged frame", packet.tagged(bench.frame(), 0x6064)))
